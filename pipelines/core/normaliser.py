@@ -1,0 +1,56 @@
+"""The scales between the world's units and the nets'. Fitted once on the log, and part of the model."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from pipelines.core.types import Array, Log, Space
+
+SMALLEST = 1e-3  # a column that never moves keeps its size instead of blowing up
+
+
+class Normaliser(NamedTuple):
+    obs_mean: Array  # [O]
+    obs_std: Array  # [O]
+    reward_mean: Array  # []
+    reward_std: Array  # []
+
+    def obs(self, obs: Array) -> Array:
+        """[..., O] -> [..., O], mean 0 and standard deviation 1 on the log it was fitted to."""
+        return (obs - self.obs_mean) / self.obs_std
+
+    def reward(self, reward: Array) -> Array:
+        """[...] -> [...], mean 0 and standard deviation 1."""
+        return (reward - self.reward_mean) / self.reward_std
+
+
+def fixed(space: Space, obs_scale: float, reward_scale: float) -> Normaliser:
+    """For learning online, where there is no log yet: divides observations by `obs_scale` and rewards likewise."""
+    shape = space.obs_shape
+    return Normaliser(jnp.zeros(shape), jnp.full(shape, obs_scale), jnp.float32(0.0), jnp.float32(reward_scale))
+
+
+def moments(values: Array, valid: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation over the leading axes where `valid`. values [*valid.shape, D...] -> [D...] each."""
+    axes = tuple(range(valid.ndim))
+    weight = valid.reshape(valid.shape + (1,) * (values.ndim - valid.ndim))
+    count = jnp.maximum(valid.sum(), 1)
+    mean = jnp.where(weight, values, 0).sum(axes) / count
+    spread = jnp.where(weight, (values - mean) ** 2, 0).sum(axes) / count
+    return mean, jnp.maximum(jnp.sqrt(spread), SMALLEST)
+
+
+def valid_rows(log: Log) -> Array:
+    """[N] (or [T, N]) bool: rows that hold data."""
+    return jnp.arange(log.reward.shape[-1]) < log.size[..., None]
+
+
+def fit(log: Log) -> Normaliser:
+    """Moments of one task's log, or of a stack of T logs as if they were one."""
+    valid = valid_rows(log)
+    rows = jnp.broadcast_to(jnp.arange(valid.shape[-1]), valid.shape)
+    slot = rows + log.episode
+    obs = jnp.take_along_axis(
+        log.obs, slot.reshape(*slot.shape, *(1,) * (log.obs.ndim - slot.ndim)), axis=slot.ndim - 1
+    )
+    return Normaliser(*moments(obs, valid), *moments(log.reward, valid))

@@ -1,0 +1,64 @@
+"""How jax is set up, in one place and before it is imported for the first time: devices, cache, precision."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pipelines.core.errors import UsageError
+
+
+def cache_dir() -> Path:
+    """Where compiled programs are kept: OMRL_CACHE, else the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(os.environ.get("OMRL_CACHE") or Path(base) / "omrl" / "xla")
+
+
+def num_cores() -> int:
+    """Cores this process may use; NPROC, which fixes the size of XLA's thread pool, overrides."""
+    stated = os.environ.get("NPROC", "")
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return int(stated) if stated.isdigit() and int(stated) > 0 else available
+
+
+def prepare(devices: int | None = None) -> None:
+    """One CPU device per core (or `devices`), and the persistent compilation cache. Call before any array exists.
+
+    Raises UsageError for a count below one.
+    """
+    if devices is not None and devices < 1:
+        raise UsageError(f"--devices {devices} is below 1", "leave it out for one device per core")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import jax
+
+    jax.config.update("jax_num_cpu_devices", devices or num_cores())
+    jax.config.update("jax_default_matmul_precision", "highest")
+    directory = cache_dir()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return  # a cache is a convenience: without one every compile is cold
+    jax.config.update("jax_compilation_cache_dir", str(directory))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def describe() -> dict[str, Any]:
+    """What the card says of the machine: whatever can change the bits."""
+    import platform
+
+    import jax
+
+    devices = jax.local_devices()
+    return {
+        "device": devices[0].platform,
+        "kind": devices[0].device_kind,
+        "devices": len(devices),
+        "cores": num_cores(),
+        "nproc": os.environ.get("NPROC", ""),
+        "thread_pool": max(num_cores(), len(devices)),
+        "processes": jax.process_count(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "matmul_precision": str(jax.config.jax_default_matmul_precision),
+    }

@@ -1,0 +1,55 @@
+"""The networks, and the only importer of flax. A net is two functions; parameters are plain dicts."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from pipelines.core.types import Array, Params
+
+
+class Net(NamedTuple):
+    """init(key) -> params; apply(params, *inputs) -> output. Inputs are concatenated on the last axis."""
+
+    init: Callable[[Array], Params]
+    apply: Callable[..., Array]
+
+
+class _Mlp(nn.Module):
+    hidden: tuple[int, ...]
+    out: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        for width in self.hidden:
+            x = nn.relu(nn.Dense(width)(x))
+        return nn.Dense(self.out)(x)
+
+
+def mlp(sizes: Sequence[int], hidden: Sequence[int], out: int) -> Net:
+    """ReLU net on the concatenation of inputs `[..., sizes[i]]` -> `[..., out]`; LeCun-normal weights, zero biases."""
+    module = _Mlp(tuple(hidden), out)
+    size = sum(sizes)
+
+    def init(key: Array) -> Params:
+        return module.init(key, jnp.zeros((size,)))["params"]
+
+    def apply(params: Params, *inputs: Array) -> Array:
+        return module.apply({"params": params}, jnp.concatenate(inputs, axis=-1))  # type: ignore[return-value]
+
+    return Net(init, apply)
+
+
+def ensemble(net: Net, members: int) -> Net:
+    """E copies of a scalar net with stacked parameters: apply(params, *inputs) -> `[E, ...]` (last axis squeezed)."""
+
+    def init(key: Array) -> Params:
+        return jax.vmap(net.init)(jax.random.split(key, members))
+
+    def apply(params: Params, *inputs: Array) -> Array:
+        one = [net.apply(jax.tree.map(lambda leaf, e=e: leaf[e], params), *inputs) for e in range(members)]
+        return jnp.stack(one)[..., 0]
+
+    return Net(init, apply)
