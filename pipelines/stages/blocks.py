@@ -1,0 +1,126 @@
+"""The loop of every stage that learns: compiled blocks, metrics, NaN watch, snapshots, checkpoints, Ctrl-C."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from pipelines.core.errors import StageFailed
+from pipelines.core.trees import to_dict
+from pipelines.core.work import Work
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`total` steps in blocks of `block`, `snapshots` of them kept; `tasks` names the leading axis of the metrics."""
+
+    total: int
+    block: int
+    snapshots: int
+    unit: str
+    headline: str  # the metric that matters
+    tasks: tuple[str, ...] = ()
+
+    def snapshot_steps(self) -> list[int]:
+        """Steps after which a policy is kept: block ends, evenly spaced, the last one being the end."""
+        blocks = self.total // self.block
+        kept = min(self.snapshots, blocks)
+        return [round(blocks * (k + 1) / kept) * self.block for k in range(kept)]
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Turns the first SIGINT or SIGTERM into a flag, so that a block ends and is saved; the second one strikes."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(number: int, frame: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run_blocks(
+    work: Work,
+    plan: Plan,
+    carry: Any,
+    advance: Callable[[int, Any], tuple[Any, dict[str, Any]]],
+    acting: Callable[[Any], Any],
+    restore: Callable[[Any], Any] = lambda carry: carry,
+) -> tuple[Any, dict[str, Any]]:
+    """Runs `advance(step, carry) -> (carry, metrics)` block by block from the last checkpoint, if there is one.
+
+    `acting(carry)` is the host tree that a snapshot keeps, `restore` puts a checkpoint's carry on the devices.
+    Returns the last carry and {"step": [S], "acting": tree [S, ...]}. Raises StageFailed naming the task whose loss is
+    not finite (the last good checkpoint stays), KeyboardInterrupt after saving.
+    """
+    wanted = plan.snapshot_steps()
+    empty = jax.tree.map(lambda leaf: np.zeros((len(wanted), *leaf.shape), leaf.dtype), acting(carry))
+    step, snapshots = 0, empty
+    saved = work.checkpoint.load((carry, empty))
+    if saved is not None:
+        step, (held, snapshots) = saved
+        snapshots = jax.tree.map(np.array, snapshots)  # writable
+        carry = restore(held)
+        work.tell.note(f"resumed at {plan.unit} {step} of {plan.total}")
+    with deferred_interrupt() as interrupted:
+        while step < plan.total:
+            carry, metrics = advance(step, carry)
+            step += plan.block
+            work.tell.metrics(step, _checked(metrics, plan, step))
+            work.tell.progress(step, plan.total, plan.unit, _headline(metrics, plan.headline))
+            if step in wanted:
+                at = wanted.index(step)
+                jax.tree.map(lambda kept, leaf: kept.__setitem__(at, leaf), snapshots, acting(carry))  # noqa: B023
+            if step < plan.total and (interrupted() or work.checkpoint.due()):
+                work.checkpoint.save(step, (carry, snapshots))
+            if interrupted():
+                raise KeyboardInterrupt
+    return carry, {"step": np.asarray(wanted, np.int32), "acting": snapshots}
+
+
+def _checked(metrics: dict[str, Any], plan: Plan, step: int) -> dict[str, float]:
+    """Means under the plain name, each task's under `name/task`. Raises StageFailed on a number that is not finite."""
+    flat: dict[str, float] = {}
+    for name, value in metrics.items():
+        values = np.asarray(value)
+        if not np.isfinite(values).all():
+            spoilt = (
+                [task for task, one in zip(plan.tasks, values, strict=True) if not np.isfinite(one)]
+                if values.ndim
+                else []
+            )
+            where = f"task {', '.join(spoilt)}" if spoilt else "all tasks together"
+            raise StageFailed(
+                f"{name} is not finite in {where} between {plan.unit} {step - plan.block} and {step}",
+                "a lower learning rate often helps (--set agent.learning_rate=...); the last good checkpoint is kept",
+            )
+        flat[name] = float(values.mean())
+        if values.ndim:
+            flat |= {f"{name}/{task}": float(one) for task, one in zip(plan.tasks, values, strict=True)}
+    return flat
+
+
+def _headline(metrics: dict[str, Any], name: str) -> str:
+    return f"{name} {float(np.asarray(metrics[name]).mean()):.4g}" if name in metrics else ""
+
+
+def snapshot_arrays(snapshots: dict[str, Any]) -> dict[str, Any]:
+    """What `run_blocks` kept along the way, as an artifact holds it."""
+    return {"snapshots": to_dict(snapshots["acting"]), "snapshot_step": snapshots["step"]}

@@ -1,0 +1,134 @@
+"""eval: episodes of a policy-set or a meta-policy on the tasks of a split. -> report
+
+Returns per task, normalised scores, and the value gap: Q(s0, a0) minus the discounted return of the same policy from
+s0. Snapshots are evaluated too, so that return and value over training can be drawn without touching an environment
+during training.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from pipelines import rollouts
+from pipelines.core.errors import UsageError
+from pipelines.core.learn import stage_key, task_keys
+from pipelines.core.taskmap import TaskAxis
+from pipelines.core.trees import from_dict
+from pipelines.core.types import Array, Task, TaskFamily, task_rows
+from pipelines.core.work import Product, Work
+from pipelines.stages import learners
+from pipelines.tasks import registry
+
+LABELS = {
+    "batch-sac": "batch SAC",
+    "pooled-batch-sac": "pooled batch SAC",
+    "batch-pearl": "batch PEARL",
+    "time": "tiMe",
+}
+
+
+def assign(tasks: tuple[Task, ...], trained: tuple[Task, ...], match: str) -> list[int]:
+    """For each evaluated task the index of the trained policy that plays it.
+
+    `own`: the same task id; raises UsageError where there is none. `nearest`: least distance of the tasks' params, the
+    first of equals.
+    """
+    if match == "nearest":
+        gaps = np.linalg.norm(task_rows(tasks)[:, None] - task_rows(trained)[None], axis=-1)
+        return [int(index) for index in np.round(gaps, 4).argmin(1)]
+    index = {task.id: number for number, task in enumerate(trained)}
+    strangers = [task.name for task in tasks if task.id not in index]
+    if strangers:
+        raise UsageError(
+            f"the policy-set has no policy for task {strangers[0]} (and {len(strangers) - 1} more)",
+            "--set match=nearest takes the nearest training task's, or --split train",
+        )
+    return [index[task.id] for task in tasks]
+
+
+def spread_over(tree: Any, chosen: list[int] | None, num_tasks: int) -> Any:
+    """Acting state(s) -> leaves [T, ...]: one per task (`chosen`), or the same for all."""
+    if chosen is not None:
+        return jax.tree.map(lambda leaf: leaf[np.asarray(chosen)], tree)
+    return jax.tree.map(lambda leaf: np.broadcast_to(leaf, (num_tasks, *np.shape(leaf))), tree)
+
+
+def evaluate(work: Work, family: TaskFamily, tasks: tuple[Task, ...], chosen: list[int] | None) -> dict[str, Any]:
+    """All tasks, episodes and snapshots. -> the arrays of the report"""
+    config: Any = work.config
+    policy = work.inputs["policy"]
+    extra, arrays = policy.card.extra, policy.arrays()
+    algorithm = learners.make(extra["algorithm"], extra["agent"], family.space, family.discount)
+    axis = TaskAxis(len(tasks), config.mapping)
+    rows = axis.put(task_rows(tasks))
+    final_keys, curve_keys = (
+        axis.put(task_keys(key, [task.id for task in tasks])) for key in jax.random.split(stage_key(work.seed, "eval"))
+    )
+    acting = axis.put(spread_over(from_dict(algorithm.acting_type, arrays["acting"]), chosen, len(tasks)))
+    play = rollouts.zero_shot(family, algorithm.policy, family.discount, config.episodes)
+    episodes = axis.get(axis.over_tasks(lambda step, *args: play(*args))(0, acting, rows, final_keys))
+    out = {
+        "returns": episodes.returns,
+        "obs": episodes.obs,
+        "value": episodes.value.mean(1),
+        "discounted_return": episodes.discounted.mean(1),
+    }
+    steps = arrays["snapshot_step"] if config.curve_episodes else np.zeros(0, np.int32)
+    curve = {name: np.zeros((0, len(tasks)), np.float32) for name in ("return", "value", "discounted")}
+    if len(steps):
+        snapshots = from_dict(algorithm.acting_type, arrays["snapshots"])  # [S, ...] or [S, T, ...]
+        if chosen is not None:
+            snapshots = jax.tree.map(lambda leaf: np.swapaxes(leaf, 0, 1), snapshots)
+        few = rollouts.zero_shot(family, algorithm.policy, family.discount, config.curve_episodes)
+
+        def along(step: Array, snapshots: Any, task: Array, key: Array) -> Any:
+            seen = jax.lax.map(lambda one: few(one, task, key), snapshots)
+            return seen.returns.mean(1), seen.value.mean(1), seen.discounted.mean(1)
+
+        spread = axis.put(spread_over(snapshots, chosen, len(tasks)))
+        found = axis.get(axis.over_tasks(along)(0, spread, rows, curve_keys))
+        curve = {name: values.T for name, values in zip(curve, found, strict=True)}
+    return out | {"curve_step": steps} | {f"curve_{name}": values for name, values in curve.items()}
+
+
+def run(work: Work) -> Product:
+    """Evaluates `inputs["policy"]`. Raises UsageError for a split without tasks."""
+    config: Any = work.config
+    card = work.inputs["policy"].card
+    family = registry.find(card.extra["family"])
+    tasks = family.tasks(config.split)
+    if not tasks:
+        raise UsageError(f"{family.name} has no {config.split} tasks", "--split train or --split test")
+    per_task = card.extra["algorithm"] not in learners.SHARED
+    trained = tuple(Task.from_json(task) for task in card.tasks)
+    arrays = evaluate(work, family, tasks, assign(tasks, trained, config.match) if per_task else None)
+    references = [family.references(task) for task in tasks]
+    for name in ("random", "oracle", "ceiling"):
+        arrays[f"{name}_return"] = np.asarray([one[name] for one in references], np.float64)
+    label = config.label or LABELS[card.extra["algorithm"]]
+    extra = {
+        "label": label,
+        "family": family.name,
+        "split": config.split,
+        "protocol": config.protocol,
+        "episodes": config.episodes,
+        "horizon": family.horizon,
+        "discount": family.discount,
+    }
+    return Product(arrays, scores(arrays, tasks), [task.to_json() for task in tasks], extra, name=_slug(label))
+
+
+def scores(arrays: dict[str, Any], tasks: tuple[Task, ...]) -> dict[str, float]:
+    """(J - J_random) / (J_oracle - J_random) per task and on average, mean return, and the value gap."""
+    low, high = arrays["random_return"], arrays["oracle_return"]
+    score = (arrays["returns"].mean(1) - low) / (high - low)
+    per_task = {f"score/{task.name}": float(one) for task, one in zip(tasks, score, strict=True)}
+    found = {"score": float(score.mean()), "return": float(arrays["returns"].mean()), **per_task}
+    gap = arrays["value"] - arrays["discounted_return"]
+    size = abs(float(arrays["discounted_return"].mean()))
+    return found | ({"value_gap": float(gap.mean()) / size} if np.isfinite(gap).all() and size > 0 else {})
+
+
+def _slug(label: str) -> str:
+    return "-".join("".join(c if c.isalnum() else " " for c in label).split()) or "eval"

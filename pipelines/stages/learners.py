@@ -1,0 +1,61 @@
+"""From a name and a config to an algorithm, and from logs and cards to what it needs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipelines.algos import pearl, sac, time
+from pipelines.core.configs.algorithms import PearlConfig, SacConfig, TimeConfig
+from pipelines.core.configs.base import Config, resolve
+from pipelines.core.errors import StageFailed, UsageError, WrongKind
+from pipelines.core.samplers import pooled
+from pipelines.core.trees import stack_logs, task_leaf
+from pipelines.core.types import Algorithm, Log, Space, Task
+
+SHARED = frozenset({"pooled-batch-sac", "batch-pearl", "time"})  # one acting state for all tasks
+
+
+def make(name: str, config: Config | Mapping[str, Any], space: Space, discount: float) -> Algorithm:
+    """The algorithm that a stage or a card names. Raises WrongKind for a name this version does not know."""
+
+    def agent(kind: type[Config]) -> Any:
+        return config if isinstance(config, Config) else resolve(kind, config, prefix="agent.")
+
+    match name:
+        case "sac" | "batch-sac":
+            return sac.make(agent(SacConfig), space, discount)
+        case "pooled-batch-sac":
+            return sac.make(agent(SacConfig), space, discount, pooled)
+        case "batch-pearl":
+            return pearl.make(agent(PearlConfig), space, discount)
+        case "time":
+            return time.make(agent(TimeConfig), space)
+    raise WrongKind(f"unknown algorithm {name!r} on the card", "it was written by another version of omrl")
+
+
+def model_card(name: str, agent: Config, log_card: Any) -> dict[str, Any]:
+    """What a policy is rebuilt from, for the card's `extra`: algorithm, its config, and what the log was made on."""
+    of_log = {field: log_card.extra[field] for field in ("family", "space", "horizon", "discount")}
+    return {"algorithm": name, "agent": agent.model_dump(mode="json"), **of_log}
+
+
+def read_log(log: Any) -> tuple[Log, tuple[Task, ...], Space, float]:
+    """A replay-log artifact -> (logs `[T, ...]`, tasks, space, discount). Raises StageFailed on values not finite."""
+    tasks = tuple(Task.from_json(task) for task in log.card.tasks)
+    arrays = log.arrays()
+    logs = stack_logs([arrays[task_leaf(index)] for index in range(len(tasks))])
+    for column in ("obs", "action", "reward"):
+        bad = ~np.isfinite(getattr(logs, column)).reshape(len(tasks), -1).all(1)
+        if bad.any():
+            names = ", ".join(task.name for task, spoilt in zip(tasks, bad, strict=True) if spoilt)
+            raise StageFailed(f"the log's {column} is not finite in task {names}", "collect or import the log again")
+    return logs, tasks, Space.from_json(log.card.extra["space"]), log.card.extra["discount"]
+
+
+def want_tasks(tasks: Sequence[Task], least: int, what: str) -> None:
+    """Raises UsageError if there are fewer than `least` tasks."""
+    if len(tasks) < least:
+        raise UsageError(
+            f"{what} needs at least {least} tasks, the log has {len(tasks)}", "collect more tasks, or use `omrl train`"
+        )

@@ -1,0 +1,64 @@
+"""Presets: tables of differences from the config defaults, by budget. jax-free.
+
+`tiny` takes seconds on a CPU and proves that the pipes hold, `small` takes minutes and means something, `paper` is the
+paper's scale. A preset may shrink tasks, steps and nets, never horizon, reward, protocol or split.
+"""
+
+from typing import Any
+
+NAMES = ("tiny", "small", "paper")
+
+_TINY_SAC = {"hidden": [16, 16], "batch_size": 16}
+_SMALL_SAC = {"hidden": [128, 128], "batch_size": 128, "learning_rate": 1e-3}
+_TINY_LOOP = {"updates": 40, "block_updates": 20, "num_snapshots": 2}
+_SMALL_LOOP = {"updates": 5_000, "block_updates": 500}
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "collect": {
+        "tiny": {"steps": 200, "random_steps": 100, "block_steps": 50, "num_snapshots": 2, "agent": _TINY_SAC},
+        # positions and distances of the point families reach 10 to 20; online there is no log yet to fit scales to
+        "small": {"agent": {**_SMALL_SAC, "obs_scale": 10.0, "reward_scale": 10.0}},
+        "paper": {"steps": 20_000, "random_steps": 5_000, "agent": {"obs_scale": 10.0, "reward_scale": 10.0}},
+    },
+    "train": {
+        "tiny": {**_TINY_LOOP, "agent": _TINY_SAC},
+        "small": {**_SMALL_LOOP, "agent": _SMALL_SAC},
+        "paper": {"updates": 20_000},
+    },
+    "metatrain": {
+        "tiny": {**_TINY_LOOP, "agent": _TINY_SAC},
+        "small": {**_SMALL_LOOP, "agent": _SMALL_SAC},
+        "paper": {"updates": 20_000},
+    },
+    "distill": {
+        "tiny": {
+            **_TINY_LOOP,
+            "agent": {
+                "encoder_hidden": [16],
+                "embed_hidden": [16],
+                "embed_dim": 16,
+                "predictor_hidden": [16],
+                "q_hidden": [16, 16],
+                "latent_dim": 4,
+                "batch_size": 16,
+                "num_shots": 10,
+            },
+        },
+        "small": {
+            "updates": 12_000,
+            "block_updates": 500,
+            "agent": {
+                "encoder_hidden": [128],
+                "embed_hidden": [128],
+                "embed_dim": 128,
+                "predictor_hidden": [128],
+                "q_hidden": [128, 128],
+                "batch_size": 128,
+                "learning_rate": 1e-3,
+            },
+        },
+        "paper": {"updates": 50_000, "agent": {"batch_size": 128}},
+    },
+    "eval": {"tiny": {"episodes": 4, "curve_episodes": 2}, "small": {}, "paper": {}},
+    "report": {"tiny": {}, "small": {}, "paper": {}},
+}

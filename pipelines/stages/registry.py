@@ -1,0 +1,76 @@
+"""What stages there are, what they take and what they make. jax-free: modules load when a stage runs."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pipelines.core.configs import stages as configs
+from pipelines.core.configs.base import Config
+from pipelines.core.configs.report import ReportConfig
+from pipelines.core.work import Product, Work
+
+
+@dataclass(frozen=True)
+class Role:
+    """What may be given for an input. `many`: a list of artifacts."""
+
+    kinds: tuple[str, ...]
+    required: bool = True
+    many: bool = False
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """A stage: `version` grows when the same config would give another artifact."""
+
+    name: str
+    help: str
+    config: type[Config]
+    produces: str
+    consumes: dict[str, Role] = field(default_factory=dict)
+    version: int = 1
+
+    def load(self) -> Callable[[Work], Product]:
+        """The stage's `run`; imports jax."""
+        module = importlib.import_module(f"pipelines.stages.{self.name}")
+        run: Callable[[Work], Product] = module.run
+        return run
+
+
+_LOG = Role(("replay-log",))
+
+STAGES: dict[str, StageSpec] = {
+    spec.name: spec
+    for spec in (
+        StageSpec("collect", "one agent per task, everything it saw, in order", configs.CollectConfig, "replay-log"),
+        StageSpec("train", "one batch-RL policy per task", configs.TrainConfig, "policy-set", {"log": _LOG}),
+        StageSpec(
+            "distill",
+            "one policy from logs and per-task policies (tiMe)",
+            configs.DistillConfig,
+            "meta-policy",
+            {"log": _LOG, "teachers": Role(("policy-set",))},
+        ),
+        StageSpec(
+            "metatrain",
+            "one policy from all logs at once (pooled batch SAC, batch PEARL)",
+            configs.MetatrainConfig,
+            "meta-policy",
+            {"log": _LOG},
+        ),
+        StageSpec(
+            "eval",
+            "episodes on the tasks of a split",
+            configs.EvalConfig,
+            "report",
+            {"policy": Role(("meta-policy", "policy-set"))},
+        ),
+        StageSpec(
+            "report",
+            "tables, figures and one page from reports",
+            ReportConfig,
+            "page",
+            {"reports": Role(("report",), many=True)},
+        ),
+    )
+}
