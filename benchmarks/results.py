@@ -1,0 +1,110 @@
+"""`make results`: runs the tables of the README with all their seeds, commits them to files, and renders them.
+
+    python -m benchmarks.results                  run what is missing, write benchmarks/results/*.json, render, judge
+    python -m benchmarks.results --only time-point
+    python -m benchmarks.results --render         no runs: README and verdicts from the committed files
+
+Resumable: a killed run goes on where it stopped, artifact by artifact and checkpoint by checkpoint.
+"""
+
+import argparse
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks import targets
+
+ROOT = Path(__file__).resolve().parents[1]
+OUT = ROOT / "benchmarks" / "results"
+README = ROOT / "README.md"
+SEEDS = {"time-point": "0-4", "time-point-random": "0-2", "time-point-ablations": "0-2", "time-point-spread": "0-4"}
+PRESET = "small"
+PICTURES = ("learning", "reference-ends", "method-ends", "scores", "sweep")
+
+
+def omrl(*args: str) -> str:
+    """stdout of an omrl command; its talk goes to this terminal. Exits with its code where it fails."""
+    done = subprocess.run([sys.executable, "-m", "omrl_cli.main", *args], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+    return done.stdout
+
+
+def git(*args: str) -> str:
+    return subprocess.run(["git", *args], cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def run(recipe: str, extra: list[str]) -> None:
+    """Runs a recipe with its seeds and writes its figures and cards."""
+    found = json.loads(omrl("run", recipe, "--preset", PRESET, "--seeds", SEEDS[recipe], "--resume", "--json", *extra))
+    page = Path(found["pages"][-1]).parent
+    cards = {step["ref"]: json.loads(omrl("show", step["ref"], "--json")) for step in found["steps"]}
+    kept = ("kind", "stage", "seed", "config", "digest", "parents", "metrics", "code", "packages", "platform", "seconds")
+    data = {
+        "recipe": recipe,
+        "preset": PRESET,
+        "seeds": SEEDS[recipe],
+        "command": f"omrl run {recipe} --preset {PRESET} --seeds {SEEDS[recipe]}",
+        "commit": git("rev-parse", "HEAD"),
+        "table": json.loads((page / "table.json").read_text()),
+        "steps": [
+            {"step": step["step"], "id": step["id"], **{name: cards[step["ref"]].get(name) for name in kept}}
+            for step in found["steps"]
+        ],
+    }
+    OUT.mkdir(parents=True, exist_ok=True)
+    (OUT / f"{recipe}.json").write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    (OUT / f"{recipe}.md").write_text((page / "table.md").read_text())
+    (OUT / f"{recipe}.csv").write_text((page / "table.csv").read_text())
+    for png in sorted(page.glob("*.png")):
+        if png.stem.endswith(PICTURES) or png.stem == "proposition":
+            shutil.copy(png, OUT / f"{recipe}-{_plain(png.stem)}.png")
+
+
+def _plain(stem: str) -> str:
+    """`point-semicircle-time-test-learning` -> `learning`"""
+    return next((name for name in PICTURES if stem.endswith(name)), stem)
+
+
+def render(text: str, recipe: str, table: str) -> str:
+    """`text` with what stands between the recipe's markers replaced by `table`. Raises SystemExit without markers."""
+    begin, end = f"<!-- results:{recipe} -->", f"<!-- /results:{recipe} -->"
+    pattern = re.compile(re.escape(begin) + r".*?" + re.escape(end), re.DOTALL)
+    if not pattern.search(text):
+        raise SystemExit(f"README.md has no markers {begin} ... {end}")
+    return pattern.sub(lambda match: f"{begin}\n{table.strip()}\n{end}", text)
+
+
+def render_readme() -> None:
+    text = README.read_text()
+    for recipe in SEEDS:
+        table = OUT / f"{recipe}.md"
+        if table.exists():
+            text = render(text, recipe, re.sub(r"^### .*\n", "", table.read_text(), count=1))
+    README.write_text(text)
+
+
+def load() -> dict[str, dict[str, Any]]:
+    return {recipe: json.loads(path.read_text()) for recipe in SEEDS if (path := OUT / f"{recipe}.json").exists()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", choices=list(SEEDS), help="these recipes (repeat)")
+    parser.add_argument("--render", action="store_true", help="run nothing")
+    parser.add_argument("--accept-stale", action="store_true", help="artifacts of another code version count as made")
+    asked = parser.parse_args()
+    for recipe in () if asked.render else asked.only or SEEDS:
+        run(recipe, ["--accept-stale"] if asked.accept_stale else [])
+    render_readme()
+    lines = targets.judge(load())
+    print("\n".join(lines))
+    raise SystemExit(5 if any(line.startswith("MISSED") for line in lines) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""What the results are held to: each line of the section 5.1 targets as a figure and a verdict."""
+
+from typing import Any
+
+PER_TASK, POOLED, PEARL, TIME, NEAREST = (
+    "batch SAC per task",
+    "pooled batch SAC",
+    "batch PEARL",
+    "tiMe",
+    "nearest goal's batch SAC",
+)
+PER_TASK_SCORE = 0.95
+SHARE_OF_CEILING = 0.85
+POOLED_GAP, PER_TASK_GAP = 0.5, 0.15
+
+
+def judge(results: dict[str, dict[str, Any]]) -> list[str]:
+    """One line per target, `reached` or `MISSED` first, for the recipes that were run."""
+    lines = _time_point(results["time-point"]) if "time-point" in results else []
+    for recipe, what in (("time-point-random", "random share"), ("time-point-ablations", "ablations")):
+        if recipe in results:
+            lines += [f"figures  {what}: {label} {_text(row['all']['score'])}" for label, row in _rows(results[recipe])]
+    if "time-point-spread" in results:
+        rows = dict(_rows(results["time-point-spread"]))
+        lines += [f"figures  unseen goals: {label} {_text(rows[label]['all']['score'])}" for label in rows]
+    return lines
+
+
+def _rows(result: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [(row["label"], row) for row in result["table"]["sections"][0]["methods"]]
+
+
+def _text(interval: dict[str, Any]) -> str:
+    if interval["low"] is None:
+        return f"{interval['point']:.3f} (n={interval['n']})"
+    return f"{interval['point']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}] (n={interval['n']})"
+
+
+def _line(reached: bool, text: str) -> str:
+    return f"{'reached' if reached else 'MISSED '}  {text}"
+
+
+def _gaps(result: dict[str, Any], step: str) -> list[float]:
+    return [one["metrics"]["value_gap"] for one in result["steps"] if one["step"] == step]
+
+
+def _time_point(result: dict[str, Any]) -> list[str]:
+    rows = dict(_rows(result))
+    section = result["table"]["sections"][0]
+    ceilings = dict(zip(section["tasks"], section["references"]["ceiling"]["score"], strict=False))
+    goals = list(rows[TIME]["tasks"]["score"])
+    pooled = {goal: rows[POOLED]["tasks"]["score"][goal] for goal in goals}
+    worst = sorted(goals, key=lambda goal: pooled[goal]["point"])[:2]
+    lines = []
+    for goal in goals:
+        own, mine = rows[PER_TASK]["tasks"]["score"][goal], rows[TIME]["tasks"]["score"][goal]
+        wanted = SHARE_OF_CEILING * ceilings[goal]
+        lines.append(_line(own["point"] >= PER_TASK_SCORE, f"{goal} batch SAC {_text(own)} >= {PER_TASK_SCORE}"))
+        lines.append(
+            _line(mine["point"] >= wanted, f"{goal} tiMe {_text(mine)} >= {wanted:.3f} = 0.85 x ceiling {ceilings[goal]:.3f}")
+        )
+    for goal in worst:
+        mine = rows[TIME]["tasks"]["score"][goal]
+        apart = mine["low"] is not None and mine["low"] > pooled[goal]["high"]
+        lines.append(_line(apart, f"{goal} tiMe's low end {_text(mine)} above pooled's high end {_text(pooled[goal])}"))
+    high, low = _gaps(result, "eval-pooled"), _gaps(result, "eval-teachers")
+    lines.append(_line(min(high) > POOLED_GAP, f"pooled value gap, least of {len(high)} seeds: {min(high):.3f} > 0.5"))
+    worst_gap = max(low, key=abs)
+    lines.append(
+        _line(abs(worst_gap) < PER_TASK_GAP, f"per-task value gap, largest of {len(low)} seeds: {worst_gap:.3f} < 0.15")
+    )
+    lines.append(f"figures  batch PEARL {_text(rows[PEARL]['all']['score'])}")
+    return lines
