@@ -124,7 +124,7 @@ def regression_terms(nets: Nets, config: TimeConfig, acting: Acting, batch: Batc
     predicted_q = q_value(nets, acting, row.obs, row.action, latent)  # line 7
     q_error = predicted_q - (batch.teacher_q - scales.q_mean) / scales.q_std
     reward_error = predicted[..., 0] - scales.inputs.reward(row.reward)
-    change_error = predicted[..., 1:] - (row.next_obs - row.obs) / scales.change_std
+    change_error = predicted[..., 1:] - (row.next_obs - row.obs) / jnp.broadcast_to(scales.change_std, row.obs.shape)
     terms = [
         (q_error**2).mean(),
         (reward_error**2).mean() if config.predict_reward else jnp.float32(0),

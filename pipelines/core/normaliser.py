@@ -17,7 +17,8 @@ class Normaliser(NamedTuple):
 
     def obs(self, obs: Array) -> Array:
         """[..., O] -> [..., O], mean 0 and standard deviation 1 on the log it was fitted to."""
-        return (obs - self.obs_mean) / self.obs_std
+        mean, std = jnp.broadcast_to(self.obs_mean, obs.shape), jnp.broadcast_to(self.obs_std, obs.shape)
+        return (obs - mean) / std
 
     def reward(self, reward: Array) -> Array:
         """[...] -> [...], mean 0 and standard deviation 1."""
@@ -31,18 +32,22 @@ def fixed(space: Space, obs_scale: float, reward_scale: float) -> Normaliser:
 
 
 def moments(values: Array, valid: Array) -> tuple[Array, Array]:
-    """Mean and standard deviation over the leading axes where `valid`. values [*valid.shape, D...] -> [D...] each."""
+    """Mean and standard deviation over the leading axes where `valid`. values [*valid.shape, D...] -> [D...] each.
+
+    A deviation below SMALLEST becomes 1.
+    """
     axes = tuple(range(valid.ndim))
     weight = valid.reshape(valid.shape + (1,) * (values.ndim - valid.ndim))
     count = jnp.maximum(valid.sum(), 1)
     mean = jnp.where(weight, values, 0).sum(axes) / count
-    spread = jnp.where(weight, (values - mean) ** 2, 0).sum(axes) / count
-    return mean, jnp.maximum(jnp.sqrt(spread), SMALLEST)
+    away = values - jnp.broadcast_to(mean, values.shape)
+    std = jnp.sqrt(jnp.where(weight, away**2, 0).sum(axes) / count)
+    return mean, jnp.where(std < SMALLEST, 1.0, std)
 
 
 def valid_rows(log: Log) -> Array:
     """[N] (or [T, N]) bool: rows that hold data."""
-    return jnp.arange(log.reward.shape[-1]) < log.size[..., None]
+    return jnp.broadcast_to(jnp.arange(log.reward.shape[-1]), log.reward.shape) < log.size[..., None]
 
 
 def fit(log: Log) -> Normaliser:

@@ -1,9 +1,13 @@
 """The task axis: a function written for one task, run for T of them on every device there is.
 
-`lax.map` inside one shard per device on a CPU (one device per core), `vmap` on an accelerator. No collectives.
+Each device runs the same one-device program on its share of the tasks: `lax.map` on a CPU (one device per core), `vmap`
+on an accelerator. There is nothing to exchange, so there are no collectives, and a task's bits do not depend on how many
+devices there are. (A `shard_map` over one device and over several compile through different passes of XLA and round
+differently: that is why the programs are launched one per device.)
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -23,13 +27,12 @@ class TaskAxis:
     def __init__(self, num_tasks: int, how: str = "auto") -> None:
         if how not in MAPPINGS:
             raise ValueError(f"mapping {how!r} is none of {MAPPINGS}")
-        devices = jax.local_devices()
+        self.devices = jax.local_devices()
         self.num_tasks = num_tasks
-        self.how = ("map" if devices[0].platform == "cpu" else "vmap") if how == "auto" else how
-        self.padded = -(-num_tasks // len(devices)) * len(devices)
-        self._mesh = Mesh(np.asarray(devices), ("task",), axis_types=(AxisType.Auto,))
-        self._mapped = NamedSharding(self._mesh, PartitionSpec("task"))
-        self._shared = NamedSharding(self._mesh, PartitionSpec())
+        self.how = ("map" if self.devices[0].platform == "cpu" else "vmap") if how == "auto" else how
+        self.padded = -(-num_tasks // len(self.devices)) * len(self.devices)
+        mesh = Mesh(np.asarray(self.devices), ("task",), axis_types=(AxisType.Auto,))
+        self._sharding = NamedSharding(mesh, PartitionSpec("task"))
 
     def put(self, tree: Any) -> Any:
         """Host or device leaves `[T, ...]` -> padded leaves on the devices."""
@@ -44,41 +47,41 @@ class TaskAxis:
 
     def put_padded(self, tree: Any) -> Any:
         """Leaves that are padded already (a checkpoint's) -> the devices."""
-        return jax.device_put(tree, self._mapped)
+        return jax.device_put(tree, self._sharding)
 
     def get(self, tree: Any) -> Any:
         """Padded device leaves -> numpy leaves `[T, ...]`."""
         return jax.tree.map(lambda leaf: np.asarray(leaf)[: self.num_tasks], tree)
 
     def over_tasks(self, one: Callable[..., Any], donate: tuple[int, ...] = ()) -> Callable[..., Any]:
-        """`one(step, *args)` for one task -> the compiled `all(step, *args)` for padded leaves `[T, ...]`.
+        """`one(step, *args)` for one task -> `all(step, *args)` for padded leaves `[T, ...]`, compiled.
 
         `step` is an unmapped int32, so that `lax.cond` on it stays a branch. `donate` counts `step` as 0.
         """
 
-        def shard(step: Any, *args: Any) -> Any:
+        def share(step: Any, *args: Any) -> Any:
             if self.how == "vmap":
                 return jax.vmap(one, in_axes=(None, *[0] * len(args)))(step, *args)
             return jax.lax.map(lambda row: one(step, *row), args)
 
-        def all_tasks(step: Any, *args: Any) -> Any:
-            mapped = jax.shard_map(
-                shard,
-                mesh=self._mesh,
-                in_specs=(PartitionSpec(), *[PartitionSpec("task")] * len(args)),
-                out_specs=PartitionSpec("task"),
-                check_vma=False,
-            )
-            return mapped(step, *args)
-
-        compiled: dict[int, Any] = {}
+        program = jax.jit(share, donate_argnums=donate)
 
         def call(step: int, *args: Any) -> Any:
-            if len(args) not in compiled:
-                shardings = (self._shared, *[self._mapped] * len(args))
-                compiled[len(args)] = jax.jit(
-                    all_tasks, in_shardings=shardings, out_shardings=self._mapped, donate_argnums=donate
-                )
-            return compiled[len(args)](np.int32(step), *args)
+            shares = self._split(args)
+            with ThreadPoolExecutor(len(shares)) as pool:  # compiles for all devices at once, too
+                return self._join(list(pool.map(lambda mine: program(np.int32(step), *mine), shares)))
 
         return call
+
+    def _split(self, tree: Any) -> list[Any]:
+        """Each device's share of every leaf, without a copy."""
+        leaves, structure = jax.tree.flatten(tree)
+        held = [{shard.device: shard.data for shard in leaf.addressable_shards} for leaf in leaves]
+        return [structure.unflatten([leaf[device] for leaf in held]) for device in self.devices]
+
+    def _join(self, shares: list[Any]) -> Any:
+        def whole(*parts: jax.Array) -> jax.Array:
+            shape = (self.padded, *parts[0].shape[1:])
+            return jax.make_array_from_single_device_arrays(shape, self._sharding, list(parts))
+
+        return jax.tree.map(whole, *shares)

@@ -1,0 +1,3 @@
+"""The doorway: the `omrl` command line."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,97 @@
+"""What a run would do and take, without doing it: `--dry-run`. Touches no device."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from omrl_cli import console, launch
+from omrl_cli.launch import How, Order, Standing
+from pipelines.store.card import Card
+from pipelines.store.disk import size_of
+from pipelines.store.shelf import Shelf
+
+UP_TO_DATE = "up to date"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will take; None where nobody knows."""
+
+    memory_bytes: float | None = None
+    disk_bytes: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a plan. `seed` is None for a step that gathers all seeds."""
+
+    step: str
+    seed: int | None
+    id: str
+    state: str
+    estimate: Estimate
+
+
+def row(
+    order: Order,
+    shelf: Shelf,
+    how: How,
+    cards: Sequence[Card],
+    moving: Collection[str] = (),
+    step: str = "",
+    all_seeds: bool = False,
+) -> Row:
+    """The line of one order. `cards` are the store's, `moving` the ids that will be made before it."""
+    inputs_move = any(
+        ref in moving for refs in order.parents.values() for ref in ([refs] if isinstance(refs, str) else refs)
+    )
+    state = _state(launch.stand(order, shelf), how, inputs_move)
+    guess = Estimate(0, 0, 0) if state == UP_TO_DATE else estimate(order, shelf, cards)
+    return Row(step or order.spec.name, None if all_seeds else order.seed, order.id, state, guess)
+
+
+def _state(standing: Standing, how: How, inputs_move: bool) -> str:
+    if standing.card is not None and how.force:
+        return "to do again"
+    if standing.state == "stale" and how.accept_stale:
+        return UP_TO_DATE
+    if standing.state == UP_TO_DATE and inputs_move:
+        return "up to date if its inputs keep their bits"
+    return str(standing)
+
+
+def estimate(order: Order, shelf: Shelf, cards: Sequence[Card]) -> Estimate:
+    """As the last run of the same stage and config in this store took; else what the config's `estimate()` says."""
+    config = order.config.model_dump(mode="json")
+    for card in reversed(cards):
+        if (card.stage, card.config) == (order.spec.name, config):
+            disk = size_of(shelf.folder(card.id, card.generation))
+            return Estimate(card.platform.get("peak_memory_bytes"), disk, card.seconds)
+    guess = getattr(order.config, "estimate", None)
+    return Estimate(**guess()) if guess else Estimate()
+
+
+def show(rows: Sequence[Row], as_json: bool) -> None:
+    """The plan on stdout, and on stderr what it adds up to."""
+    if as_json:
+        console.out_json({"plan": [_json(one) for one in rows]})
+        return
+    head = "step", "seed", "id", "state", "memory", "disk", "time"
+    console.out(console.table(head, [_cells(one) for one in rows]))
+    guesses = [one.estimate for one in rows if one.state != UP_TO_DATE]
+    known = [guess for guess in guesses if guess.seconds is not None]
+    seconds = sum(guess.seconds or 0 for guess in known)
+    disk = sum(guess.disk_bytes or 0 for guess in known)
+    rest = f", and {len(guesses) - len(known)} whose cost is unknown" if len(known) < len(guesses) else ""
+    console.talk(f"{len(guesses)} of {len(rows)} to run: about {console.duration(seconds)}, {console.size(disk)}{rest}")
+
+
+def _json(one: Row) -> dict[str, object]:
+    return {"step": one.step, "seed": one.seed, "id": one.id, "state": one.state, **vars(one.estimate)}
+
+
+def _cells(one: Row) -> list[str]:
+    guess = one.estimate
+    sizes = ["unknown" if value is None else console.size(value) for value in (guess.memory_bytes, guess.disk_bytes)]
+    seconds = "unknown" if guess.seconds is None else console.duration(guess.seconds)
+    return [one.step, "all" if one.seed is None else str(one.seed), one.id, one.state, *sizes, seconds]
