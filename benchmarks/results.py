@@ -28,14 +28,16 @@ PICTURES = ("learning", "reference-ends", "method-ends", "scores", "sweep")
 
 def omrl(*args: str) -> str:
     """stdout of an omrl command; its talk goes to this terminal. Exits with its code where it fails."""
-    done = subprocess.run([sys.executable, "-m", "omrl_cli.main", *args], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "omrl_cli.main", *args], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
+    )
     if done.returncode:
         raise SystemExit(done.returncode)
     return done.stdout
 
 
 def git(*args: str) -> str:
-    return subprocess.run(["git", *args], cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout.strip()
+    return subprocess.run(["git", *args], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
 
 
 def run(recipe: str, extra: list[str]) -> None:
@@ -43,7 +45,19 @@ def run(recipe: str, extra: list[str]) -> None:
     found = json.loads(omrl("run", recipe, "--preset", PRESET, "--seeds", SEEDS[recipe], "--resume", "--json", *extra))
     page = Path(found["pages"][-1]).parent
     cards = {step["ref"]: json.loads(omrl("show", step["ref"], "--json")) for step in found["steps"]}
-    kept = ("kind", "stage", "seed", "config", "digest", "parents", "metrics", "code", "packages", "platform", "seconds")
+    kept = (
+        "kind",
+        "stage",
+        "seed",
+        "config",
+        "digest",
+        "parents",
+        "metrics",
+        "code",
+        "packages",
+        "platform",
+        "seconds",
+    )
     data = {
         "recipe": recipe,
         "preset": PRESET,

@@ -57,7 +57,10 @@ def _time_point(result: dict[str, Any]) -> list[str]:
         wanted = SHARE_OF_CEILING * ceilings[goal]
         lines.append(_line(own["point"] >= PER_TASK_SCORE, f"{goal} batch SAC {_text(own)} >= {PER_TASK_SCORE}"))
         lines.append(
-            _line(mine["point"] >= wanted, f"{goal} tiMe {_text(mine)} >= {wanted:.3f} = 0.85 x ceiling {ceilings[goal]:.3f}")
+            _line(
+                mine["point"] >= wanted,
+                f"{goal} tiMe {_text(mine)} >= {wanted:.3f} = 0.85 x ceiling {ceilings[goal]:.3f}",
+            )
         )
     for goal in worst:
         mine = rows[TIME]["tasks"]["score"][goal]

@@ -12,9 +12,10 @@ def families(common: Common) -> None:
     from pipelines.core.families import FAMILIES
 
     if common.as_json:
-        console.out_json({"families": [{"name": name, "help": help} for name, help in FAMILIES.items()]})
+        console.out_json({"families": [{"name": name, **entry._asdict()} for name, entry in FAMILIES.items()]})
         return
-    console.out(console.table(("family", "what it is"), FAMILIES.items()))
+    rows = [(name, f"{entry.num_train} / {entry.num_test}", entry.help) for name, entry in FAMILIES.items()]
+    console.out(console.table(("family", "train / test tasks", "what it is"), rows))
 
 
 def recipes(common: Common) -> None:

@@ -1,10 +1,12 @@
 """What a run would do and take, without doing it: `--dry-run`. Touches no device."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from omrl_cli import console, launch
 from omrl_cli.launch import How, Order, Standing
+from pipelines.core.families import FAMILIES
+from pipelines.stages import estimates
 from pipelines.store.card import Card
 from pipelines.store.disk import size_of
 from pipelines.store.shelf import Shelf
@@ -40,13 +42,17 @@ def row(
     moving: Collection[str] = (),
     step: str = "",
     all_seeds: bool = False,
+    families: dict[str, str] | None = None,
 ) -> Row:
-    """The line of one order. `cards` are the store's, `moving` the ids that will be made before it."""
+    """The line of one order. `cards` are the store's, `moving` the ids that will be made before it, `families` the
+    family of each order planned so far (this one is added)."""
     inputs_move = any(
         ref in moving for refs in order.parents.values() for ref in ([refs] if isinstance(refs, str) else refs)
     )
     state = _state(launch.stand(order, shelf), how, inputs_move)
-    guess = Estimate(0, 0, 0) if state == UP_TO_DATE else estimate(order, shelf, cards)
+    families = {} if families is None else families
+    families[order.id] = family = family_of(order, shelf, families)
+    guess = Estimate(0, 0, 0) if state == UP_TO_DATE else estimate(order, shelf, cards, family)
     return Row(step or order.spec.name, None if all_seeds else order.seed, order.id, state, guess)
 
 
@@ -60,15 +66,27 @@ def _state(standing: Standing, how: How, inputs_move: bool) -> str:
     return str(standing)
 
 
-def estimate(order: Order, shelf: Shelf, cards: Sequence[Card]) -> Estimate:
-    """As the last run of the same stage and config in this store took; else what the config's `estimate()` says."""
+def family_of(order: Order, shelf: Shelf, families: Mapping[str, str]) -> str:
+    """The family that an order is about: its own, or that of what it is made from; empty if nobody knows."""
+    named = getattr(order.config, "family", "")
+    refs = [ref for value in order.parents.values() for ref in ([value] if isinstance(value, str) else value)]
+    for ref in () if named else refs:
+        card = shelf.newest(ref.partition("@")[0])
+        named = families.get(ref) or (str(card.extra.get("family", "")) if card else "")
+        if named:
+            break
+    return named
+
+
+def estimate(order: Order, shelf: Shelf, cards: Sequence[Card], family: str) -> Estimate:
+    """As the last run of the same stage and config in this store took; else from the sizes of nets and batches."""
     config = order.config.model_dump(mode="json")
     for card in reversed(cards):
         if (card.stage, card.config) == (order.spec.name, config):
             disk = size_of(shelf.folder(card.id, card.generation))
             return Estimate(card.platform.get("peak_memory_bytes"), disk, card.seconds)
-    guess = getattr(order.config, "estimate", None)
-    return Estimate(**guess()) if guess else Estimate()
+    entry = FAMILIES.get(family)
+    return Estimate(**estimates.estimate(order.spec.name, order.config, entry)) if entry else Estimate()
 
 
 def show(rows: Sequence[Row], as_json: bool) -> None:

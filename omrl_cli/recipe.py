@@ -185,9 +185,10 @@ def forecast(jobs: Sequence[Job], shelf: Shelf, how: How) -> list[plan.Row]:
     """The plan of a dry run."""
     cards = shelf.cards()
     rows: list[plan.Row] = []
+    families: dict[str, str] = {}
     for job in jobs:
         moving = {row.id for row in rows if row.state != plan.UP_TO_DATE}
-        rows.append(plan.row(job.order, shelf, how, cards, moving, job.step, all_seeds=job.seed is None))
+        rows.append(plan.row(job.order, shelf, how, cards, moving, job.step, job.seed is None, families))
     return rows
 
 

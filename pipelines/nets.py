@@ -37,7 +37,7 @@ def mlp(sizes: Sequence[int], hidden: Sequence[int], out: int) -> Net:
         return module.init(key, jnp.zeros((size,)))["params"]
 
     def apply(params: Params, *inputs: Array) -> Array:
-        return module.apply({"params": params}, jnp.concatenate(inputs, axis=-1))  # type: ignore[return-value]
+        return module.apply({"params": params}, jnp.concatenate(inputs, axis=-1))
 
     return Net(init, apply)
 

@@ -2,7 +2,8 @@
 
 Online (collect), batch (train) and pooled (metatrain) are this file: only where the rows come from differs.
 Differs: the nets see normalised observations and critics learn rewards divided by a scale (fitted on the log, or fixed
-where there is none yet), while values are reported in units of the reward; bootstraps through truncation. One task's view: B batch, E = 2 critics, O obs, A action.
+where there is none yet), while values are reported in units of the reward; bootstraps through truncation.
+One task's view: B batch, E = 2 critics, O obs, A action.
 """
 
 from collections.abc import Callable
@@ -89,7 +90,10 @@ def act(net: Net, params: Params, features: Array, key: Array, explore: Any) -> 
 def soft_target(
     reward: Array, terminal: Array, next_q: Array, next_log_prob: Array, discount: float, temperature: Array
 ) -> Array:
-    """r + discount (1 - terminal) (min_E Q'(s', a') - temperature log pi(a'|s')), Eqs. 3, 6. [B], [B], [E, B], [B] -> [B]"""
+    """r + discount (1 - terminal) (min_E Q'(s', a') - temperature log pi(a'|s')), Eqs. 3 and 6.
+
+    [B], [B], [E, B], [B] -> [B]
+    """
     soft_value = next_q.min(0) - temperature * next_log_prob
     return reward + discount * jnp.where(terminal, 0.0, soft_value)
 

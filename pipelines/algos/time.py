@@ -74,7 +74,7 @@ class Memory(NamedTuple):
     """What this episode has shown: M is the mean of `total`, the zero vector before the first transition."""
 
     total: Array  # [Z]
-    count: Array  # []
+    num: Array  # []
 
 
 class Nets(NamedTuple):
@@ -154,7 +154,7 @@ def policy(config: TimeConfig, space: Space, nets: Nets) -> Policy:
         return Memory(jnp.zeros((config.latent_dim,)), jnp.float32(0))
 
     def latent(memory: Memory) -> Array:
-        return memory.total / jnp.maximum(memory.count, 1.0)
+        return memory.total / jnp.maximum(memory.num, 1.0)
 
     def act(acting: Acting, memory: Memory, obs: Array, key: Array, explore: Any) -> Array:
         shots = jax.random.uniform(key, (config.num_shots, *space.action_shape), minval=low, maxval=high)
@@ -162,7 +162,7 @@ def policy(config: TimeConfig, space: Space, nets: Nets) -> Policy:
         return shots[q_value(nets, acting, wide[0], shots, wide[1]).argmax()]
 
     def observe(acting: Acting, memory: Memory, row: Transition) -> Memory:
-        return Memory(memory.total + encode(nets, acting, row), memory.count + 1)
+        return Memory(memory.total + encode(nets, acting, row), memory.num + 1)
 
     def value(acting: Acting, memory: Memory, obs: Array, action: Array) -> Array:
         standard = q_value(nets, acting, obs, action, latent(memory))

@@ -60,5 +60,5 @@ def describe() -> dict[str, Any]:
         "machine": platform.machine(),
         "system": platform.system(),
         "python": platform.python_version(),
-        "matmul_precision": str(jax.config.jax_default_matmul_precision),
+        "matmul_precision": str(getattr(jax.config, "jax_default_matmul_precision", None)),
     }

@@ -1,9 +1,9 @@
 """The task axis: a function written for one task, run for T of them on every device there is.
 
-Each device runs the same one-device program on its share of the tasks: `lax.map` on a CPU (one device per core), `vmap`
-on an accelerator. There is nothing to exchange, so there are no collectives, and a task's bits do not depend on how many
-devices there are. (A `shard_map` over one device and over several compile through different passes of XLA and round
-differently: that is why the programs are launched one per device.)
+Each device runs the same one-device program on its share of the tasks: `lax.map` on a CPU (one device per core),
+`vmap` on an accelerator. There is nothing to exchange, so there are no collectives, and a task's bits do not depend on
+how many devices there are. (A `shard_map` over one device and one over several go through different passes of XLA and
+round differently: that is why the programs are launched one per device.)
 """
 
 from collections.abc import Callable
@@ -75,6 +75,8 @@ class TaskAxis:
 
     def _split(self, tree: Any) -> list[Any]:
         """Each device's share of every leaf, without a copy."""
+        leaves: list[jax.Array]
+        structure: Any
         leaves, structure = jax.tree.flatten(tree)
         held = [{shard.device: shard.data for shard in leaf.addressable_shards} for leaf in leaves]
         return [structure.unflatten([leaf[device] for leaf in held]) for device in self.devices]

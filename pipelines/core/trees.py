@@ -50,7 +50,8 @@ def stack_logs(columns: list[dict[str, np.ndarray]]) -> Log:
             return np.asarray(values)
         return np.concatenate([values, np.zeros((longest[name] - len(values), *values.shape[1:]), values.dtype)])
 
-    return Log(**{name: np.stack([pad(name, task[name]) for task in columns]) for name in Log._fields})
+    stacked: dict[str, Any] = {name: np.stack([pad(name, task[name]) for task in columns]) for name in Log._fields}
+    return Log(**stacked)
 
 
 def task_leaf(index: int) -> str:

@@ -1,4 +1,4 @@
-"""The central types. Axes from the left: T tasks, N log rows, L sequence, B batch, E ensemble, O obs, A action, Z latent.
+"""The central types. Axes: T tasks, N log rows, L sequence, B batch, E ensemble, O obs, A action, Z latent.
 
 `[O]`, `[A]`, `[F]` stand for any shape. Everything that holds arrays is a NamedTuple of arrays only, so that it can be
 stacked, mapped, donated and saved.
@@ -42,7 +42,8 @@ class Space(NamedTuple):
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Space":
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in data.items()}
+        return cls(**fields)
 
 
 class Transition(NamedTuple):
@@ -179,7 +180,8 @@ def memoryless(
 class Algorithm:
     """Whatever learns. Per-task algorithms see one task; across-task ones see a leading T in data and batch.
 
-    init(key, data) -> state (data None: learns online); sample(data, key) -> batch; update(state, batch, key, step) -> (state, metrics);
+    init(key, data) -> state (data None: learns online); sample(data, key) -> batch;
+    update(state, batch, key, step) -> (state, metrics);
     acting(state) -> `acting_type`, the part of the state that acting needs (what snapshots and artifacts keep);
     policy works on acting(state). `q(acting, obs, action) -> []` is the teacher's value where there is one.
     """

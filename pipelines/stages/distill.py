@@ -31,6 +31,7 @@ def teacher_values(teacher: Algorithm, acting: Any, logs: Log) -> np.ndarray:
 
 def run(work: Work) -> Product:
     """tiMe's second phase. Raises WrongKind where log and teachers are of different tasks."""
+    config: Any = work.config
     log, teachers = work.inputs["log"], work.inputs["teachers"]
     logs, tasks, space, discount = learners.read_log(log)
     learners.want_tasks(tasks, 2, "distill")
@@ -48,4 +49,5 @@ def run(work: Work) -> Product:
         raise StageFailed(
             f"the teacher's values are not finite in task {', '.join(spoilt)}", "train the teachers again"
         )
-    return run_across(work, f"distill {work.config.method}", "time", time.Data(logs, targets), "q_loss")  # type: ignore[attr-defined]
+    data = time.Data(logs, jnp.asarray(targets))
+    return run_across(work, f"distill {config.method}", config.method, data, "q_loss")

@@ -10,6 +10,7 @@ from 0 to 180 degrees, and the 14 midpoints between them as test goals.
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
@@ -83,7 +84,7 @@ def exact_q(position: np.ndarray, action: np.ndarray, goal: np.ndarray) -> np.nd
     return -(np.linalg.norm(left, axis=-1) * DISCOUNT**steps).sum(-1)
 
 
-def _rollout(goal: np.ndarray, choose, episodes: int) -> np.ndarray:  # type: ignore[no-untyped-def]
+def _rollout(goal: np.ndarray, choose: Callable[[int, np.ndarray], np.ndarray], episodes: int) -> np.ndarray:
     """Undiscounted returns `[episodes]` of choose(t, position [episodes, 2]) -> action over one horizon."""
     position, total = np.zeros((episodes, 2)), np.zeros(episodes)
     for t in range(HORIZON):
@@ -121,7 +122,7 @@ def references(task: Task) -> dict[str, float]:
     return _references(task.params["x"], task.params["y"])
 
 
-def _family(variant: str, tasks) -> TaskFamily:  # type: ignore[no-untyped-def]
+def _family(variant: str, tasks: Callable[[str], tuple[Task, ...]]) -> TaskFamily:
     return TaskFamily(
         name=f"point-semicircle/{variant}",
         space=SPACE,

@@ -1,4 +1,4 @@
-"""Configs are frozen pydantic models; a preset, a file, the environment and flags are layers of differences over them."""
+"""Configs are frozen pydantic models; preset, file, environment and flags are layers of differences over them."""
 
 import difflib
 from collections.abc import Iterator, Mapping
