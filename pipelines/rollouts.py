@@ -29,23 +29,11 @@ def begin(family: TaskFamily, policy: Policy, acting: Any, task: Array, memory: 
     return Live(sim, obs, jnp.int32(0), policy.start(acting, memory, obs, start_key))
 
 
-def advance(
-    family: TaskFamily,
-    policy: Policy,
-    acting: Any,
-    task: Array,
-    live: Live,
-    key: Array,
-    choose: Callable[[Array, Array], Array] | None = None,
-    explore: Any = 0.0,
+def step(
+    family: TaskFamily, policy: Policy, acting: Any, task: Array, live: Live, action: Array, key: Array
 ) -> tuple[Live, Transition]:
-    """One control step. `choose(obs, key) -> action` overrides the policy (random steps). Episodes never end here."""
-    act_key, step_key = jax.random.split(key)
-    if choose is None:
-        action = policy.act(acting, live.memory, live.obs, act_key, explore)
-    else:
-        action = choose(live.obs, act_key)
-    sim, obs, reward, terminal, outcome = family.step(task, live.sim, action, step_key)
+    """One control step with `action`; the policy observes it. Episodes never end here: resetting is the caller's."""
+    sim, obs, reward, terminal, outcome = family.step(task, live.sim, action, key)
     truncated = (live.step + 1 >= family.horizon) & ~terminal
     row = Transition(live.obs, action, reward, obs, terminal, truncated, outcome)
     return Live(sim, obs, live.step + 1, policy.observe(acting, live.memory, row)), row
@@ -76,8 +64,9 @@ def zero_shot(family: TaskFamily, policy: Policy, discount: float, num_episodes:
 
         def one(carry: tuple[Live, Array], t: Array) -> tuple[tuple[Live, Array], Any]:
             live, ended = carry
-            step_key = jax.random.fold_in(steps_key, t)
-            after, row = advance(family, policy, acting, task, live, step_key)
+            act_key, step_key = jax.random.split(jax.random.fold_in(steps_key, t))
+            action = policy.act(acting, live.memory, live.obs, act_key, 0.0)
+            after, row = step(family, policy, acting, task, live, action, step_key)
             if policy.value is None:
                 value = jnp.float32(jnp.nan)
             else:

@@ -28,7 +28,7 @@ class Normaliser(NamedTuple):
 def fixed(space: Space, obs_scale: float, reward_scale: float) -> Normaliser:
     """For learning online, where there is no log yet: divides observations by `obs_scale` and rewards likewise."""
     shape = space.obs_shape
-    return Normaliser(jnp.zeros(shape), jnp.full(shape, obs_scale), jnp.float32(0.0), jnp.float32(reward_scale))
+    return Normaliser(jnp.zeros(shape), jnp.full(shape, obs_scale, float), jnp.float32(0.0), jnp.float32(reward_scale))
 
 
 def moments(values: Array, valid: Array) -> tuple[Array, Array]:

@@ -45,13 +45,10 @@ def interact(
     act_key, step_key, reset_key = jax.random.split(key, 3)
     acting, live, rec = algorithm.acting(carry.learner), carry.live, carry.recorder
     low, high = jnp.asarray(family.space.low), jnp.asarray(family.space.high)
-
-    def choose(obs: Array, key: Array) -> Array:
-        uniform = jax.random.uniform(act_key, family.space.action_shape, minval=low, maxval=high)
-        explored = algorithm.policy.act(acting, live.memory, obs, act_key, 1.0)
-        return jnp.where(n < config.random_steps, uniform, explored)
-
-    after, row = rollouts.advance(family, algorithm.policy, acting, task, live, step_key, choose)
+    uniform = jax.random.uniform(act_key, family.space.action_shape, minval=low, maxval=high)
+    explored = algorithm.policy.act(acting, live.memory, live.obs, act_key, 1.0)
+    action = jnp.where(n < config.random_steps, uniform, explored)
+    after, row = rollouts.step(family, algorithm.policy, acting, task, live, action, step_key)
     fresh = rollouts.begin(family, algorithm.policy, acting, task, after.memory, reset_key)
     done = row.terminal | row.truncated
     behaviour = jnp.maximum(n - config.random_steps, 0)

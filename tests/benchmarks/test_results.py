@@ -1,0 +1,73 @@
+"""The committed results: judged by their own targets, rendered into the README, and tied to artifacts."""
+
+import copy
+import re
+
+import pytest
+
+from benchmarks import results, targets
+
+COMMITTED = results.load()
+
+
+def test_every_target_of_the_main_table_is_reached() -> None:
+    lines = targets.judge({"time-point": COMMITTED["time-point"]})
+    assert sum(line.startswith("reached") for line in lines) == 10
+    assert not [line for line in lines if line.startswith("MISSED")]
+
+
+@pytest.mark.parametrize(
+    ("label", "change", "missed"),
+    [
+        (targets.TIME, -0.2, 3),
+        (targets.PER_TASK, -0.1, 3),
+        (targets.POOLED, 1.5, 2),
+    ],
+)
+def test_a_worse_result_is_a_missed_target(label: str, change: float, missed: int) -> None:
+    spoilt = copy.deepcopy(COMMITTED["time-point"])
+    row = next(row for row in spoilt["table"]["sections"][0]["methods"] if row["label"] == label)
+    for score in row["tasks"]["score"].values():
+        for name in ("point", "low", "high"):
+            score[name] += change
+    assert sum(line.startswith("MISSED") for line in targets.judge({"time-point": spoilt})) >= missed
+
+
+def test_a_value_gap_out_of_bounds_is_a_missed_target() -> None:
+    spoilt = copy.deepcopy(COMMITTED["time-point"])
+    gaps = {"eval-pooled": 0.4, "eval-teachers": -0.2}
+    for step in spoilt["steps"]:
+        if step["step"] in gaps and step["seed"] == 3:
+            step["metrics"]["value_gap"] = gaps[step["step"]]
+    missed = [line for line in targets.judge({"time-point": spoilt}) if line.startswith("MISSED")]
+    assert len(missed) == 2
+    assert "0.400" in missed[0]
+    assert "-0.200" in missed[1]
+
+
+@pytest.mark.parametrize("recipe", list(COMMITTED))
+def test_committed_figures_name_their_artifacts(recipe: str) -> None:
+    data = COMMITTED[recipe]
+    first, _, last = data["seeds"].partition("-")
+    seeds = set(range(int(first), int(last) + 1))
+    assert {step["seed"] for step in data["steps"] if step["step"] != "page"} == seeds
+    for step in data["steps"]:
+        assert re.fullmatch("[0-9a-f]{12}", step["id"])
+        assert step["platform"]["cores"] >= 1
+        assert step["packages"]["jax"]
+    cited = {id for section in data["table"]["sections"] for row in section["methods"] for id in row["reports"]}
+    assert cited <= {step["id"] for step in data["steps"]}
+
+
+def test_the_readme_shows_the_committed_tables() -> None:
+    text = results.README.read_text()
+    for recipe in COMMITTED:
+        table = re.sub(r"^### .*\n", "", (results.OUT / f"{recipe}.md").read_text(), count=1)
+        assert results.render(text, recipe, table) == text
+
+
+def test_render_replaces_what_stands_between_the_markers_and_nothing_else() -> None:
+    text = "a\n<!-- results:x -->\nold\n<!-- /results:x -->\nb\n"
+    assert results.render(text, "x", "new\n") == "a\n<!-- results:x -->\nnew\n<!-- /results:x -->\nb\n"
+    with pytest.raises(SystemExit, match="no markers"):
+        results.render(text, "y", "new")

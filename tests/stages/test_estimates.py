@@ -1,0 +1,42 @@
+"""Estimates before a run: sizes are the families' own, and more work costs more."""
+
+import pytest
+
+from pipelines.core.configs.base import resolve
+from pipelines.core.families import FAMILIES
+from pipelines.stages.estimates import estimate, mlp
+from pipelines.stages.presets import NAMES, PRESETS
+from pipelines.stages.registry import STAGES
+from pipelines.tasks import registry
+
+TIME, SPREAD = FAMILIES["point-semicircle/time"], FAMILIES["point-semicircle/spread"]
+
+
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_the_listing_tells_the_families_own_sizes(name: str) -> None:
+    entry, family = FAMILIES[name], registry.find(name)
+    assert family.name == name
+    assert (entry.num_train, entry.num_test) == (len(family.tasks("train")), len(family.tasks("test")))
+    assert (entry.obs_dim, entry.action_dim) == (family.space.obs_dim, family.space.action_dim)
+    assert entry.horizon == family.horizon
+
+
+def test_a_nets_operations_and_parameters_by_hand() -> None:
+    assert mlp([3, 5, 2]) == (2 * (15 + 10), 15 + 5 + 10 + 2)
+
+
+@pytest.mark.parametrize("stage", list(STAGES))
+@pytest.mark.parametrize("preset", NAMES)
+def test_every_stage_and_preset_has_an_estimate(stage: str, preset: str) -> None:
+    found = estimate(stage, resolve(STAGES[stage].config, PRESETS[stage][preset]), TIME)
+    assert set(found) == {"memory_bytes", "disk_bytes", "seconds"}
+    assert all(value > 0 for value in found.values())
+
+
+@pytest.mark.parametrize("stage", ["collect", "train", "distill"])
+def test_more_tasks_and_more_updates_cost_more(stage: str) -> None:
+    config = STAGES[stage].config
+    few = resolve(config, PRESETS[stage]["small"])
+    many = resolve(config, PRESETS[stage]["small"], {"steps": 12_000} if stage == "collect" else {"updates": 24_000})
+    assert estimate(stage, few, SPREAD)["seconds"] > 3 * estimate(stage, few, TIME)["seconds"]
+    assert estimate(stage, many, TIME)["seconds"] > 1.5 * estimate(stage, few, TIME)["seconds"]
