@@ -41,10 +41,10 @@ check: $(STAMP) ## format, lint, types, floors
 	$(BIN)/lint-imports
 
 test: $(STAMP) ## the tests, without the slow ones
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 slow: $(STAMP) ## the slow tests: kills at many times, learning with all controls
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 smoke: $(STAMP) ## every stage once, tiny, in a store that is thrown away
 	@store=$$(mktemp -d) && trap 'rm -rf "$$store"' EXIT && $(BIN)/omrl run time-point --preset tiny --store "$$store"

@@ -5,6 +5,7 @@ from typing import Any
 
 from omrl_cli import console
 from omrl_cli.options import Common
+from omrl_cli.standing import unfinished
 from pipelines.core.configs.base import flatten, nearest
 from pipelines.core.errors import UsageError
 from pipelines.store.card import Card, Parent
@@ -18,7 +19,7 @@ def ls(common: Common, kind: str | None) -> None:
     if kind is not None:
         _check_kind(kind, cards)
         cards = [card for card in cards if card.kind == kind]
-    names = {id: alias for alias, id in shelf.aliases().items()}
+    names = {id: alias for alias, id in reversed(shelf.aliases().items())}
     if common.as_json:
         console.out_json({"artifacts": [_brief(card, names) for card in cards]})
     elif cards:
@@ -31,9 +32,10 @@ def ls(common: Common, kind: str | None) -> None:
     for error in shelf.damaged:
         console.talk(f"damaged: {error.cause}")
     for work in shelf.work_dirs():
+        cursor = unfinished(work.id, shelf)
         state = "running" if work.pid is not None else "unfinished, --resume continues it"
-        if work.pid is not None or work.cursor is not None:
-            console.talk(f"{state}: {work.id}" + (f" at {work.cursor}" if work.cursor is not None else ""))
+        if work.pid is not None or cursor is not None:
+            console.talk(f"{state}: {work.id}" + (f" at {cursor}" if cursor is not None else ""))
 
 
 def _check_kind(kind: str, cards: list[Card]) -> None:
@@ -74,7 +76,7 @@ def lineage(common: Common, ref: str) -> None:
     shelf = Shelf(common.store)
     card = shelf.find(ref)
     known = {(one.id, one.digest): one for one in shelf.cards(every_generation=True)}
-    names = {id: alias for alias, id in shelf.aliases().items()}
+    names = {id: alias for alias, id in reversed(shelf.aliases().items())}
     if common.as_json:
         console.out_json(_nested(card, known, names))
         return
@@ -176,10 +178,10 @@ def verify(common: Common, ref: str) -> None:
         console.out(f"{card.ref} is whole, digest {card.digest}")
 
 
-def gc(common: Common, unfinished: bool, dry_run: bool) -> None:
-    """`omrl gc`: keeps unfinished runs that have a checkpoint, unless asked otherwise."""
+def gc(common: Common, drop: bool, dry_run: bool) -> None:
+    """`omrl gc`: keeps unfinished runs that have a checkpoint, unless told to `drop` them."""
     shelf = Shelf(common.store)
-    keep = {work.id for work in shelf.work_dirs() if work.cursor is not None and not unfinished}
+    keep = {work.id for work in shelf.work_dirs() if unfinished(work.id, shelf) is not None and not drop}
     found = shelf.garbage(keep, dry_run)
     freed = sum(one.bytes for one in found)
     if common.as_json:

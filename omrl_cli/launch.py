@@ -1,19 +1,21 @@
-"""One stage: from preset, overrides and inputs to an order; is it up to date; and if not, claim, run, put."""
+"""One stage: an order, and how it is carried out: up to date? else claim, run, put."""
 
+import contextlib
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from omrl_cli import console
 from omrl_cli.options import Running
+from omrl_cli.standing import decide, each, stand, unfinished
 from pipelines.core.configs.base import Config
-from pipelines.core.errors import CheckFailed, OmrlError, StageFailed
+from pipelines.core.errors import OmrlError, StageFailed
 from pipelines.core.work import Product, Work
 from pipelines.stages.registry import StageSpec
-from pipelines.store.card import Card, Code, code_fingerprint, package_versions, recipe_id
+from pipelines.store.card import Card, recipe_id
 from pipelines.store.checkpoint import DiskCheckpoint
 from pipelines.store.shelf import Claim, Shelf
 
@@ -63,112 +65,18 @@ class Order:
         return f"{self.spec.name} -> {self.spec.produces} {self.id}  seed {self.seed}"
 
 
-@dataclass(frozen=True)
-class Standing:
-    """What the store has of an order. `cursor` is where an unfinished run of it could be continued."""
-
-    state: Literal["to do", "up to date", "stale", "damaged"]
-    card: Card | None = None
-    why: str = ""
-    cursor: int | None = None
-
-    def __str__(self) -> str:
-        state = f"{self.state} ({self.why})" if self.why else self.state
-        return state if self.cursor is None else f"{state}, unfinished at {self.cursor}"
-
-
-def each(refs: Any, function: Callable[[Any], Any]) -> Any:
-    """`function` of one thing, or of every thing in a list."""
-    return [function(ref) for ref in refs] if isinstance(refs, list) else function(refs)
-
-
-# ------------------------------------------------------------------------------------------------------ up to date?
-def stand(order: Order, shelf: Shelf) -> Standing:
-    """What is there of `order`: reads its card and its files' hashes, never its arrays, and imports no jax."""
-    cursor = _unfinished(order.id, shelf)
-    try:
-        card = shelf.newest(order.id)
-        if card is None:
-            return Standing("to do", cursor=cursor)
-        shelf.artifact(card).check_files()
-    except CheckFailed as error:
-        return Standing("damaged", None, error.cause, cursor)
-    why = ", ".join(_differences(order, card, shelf))
-    return Standing("stale" if why else "up to date", card, why, cursor)
-
-
-def _unfinished(id: str, shelf: Shelf) -> int | None:
-    """The cursor of the newest checkpoint of a run that has not made its artifact."""
-    work = shelf.work(id)
-    mark = work / "generation"
-    coming = (shelf.generations(id) or [0])[-1] + 1
-    # A kill between storing an artifact and tidying up leaves the checkpoint of a generation that is finished.
-    if not mark.exists() or mark.read_text() != str(coming):
-        return None
-    cursors = DiskCheckpoint(work / "checkpoint").cursors()
-    return cursors[-1] if cursors else None
-
-
-def _differences(order: Order, card: Card, shelf: Shelf) -> Iterator[str]:
-    """What is no longer as it was when `card` was made, for a person to read."""
-    for role, refs in order.parents.items():
-        was = card.parents[role]
-        now = each(refs, lambda ref: _present(ref, shelf))
-        pairs = zip(was, now, strict=True) if isinstance(was, list) else [(was, now)]
-        yield from (
-            f"{role} {old.id} has other bits" for old, new in pairs if new is not None and new.digest != old.digest
-        )
-    yield from fingerprint_differences(card.code, card.packages)
-
-
-def fingerprint_differences(code: Code, packages: Mapping[str, str]) -> Iterator[str]:
-    """How this program differs from the one that an artifact was made with."""
-    if code.sha256 != code_fingerprint().sha256:
-        yield f"omrl's code was {code.sha256[:8]} and is {code_fingerprint().sha256[:8]}"
-    here = package_versions()
-    for package in sorted({*packages, *here}):
-        was, now = packages.get(package, "absent"), here.get(package, "absent")
-        if was != now:
-            yield f"{package} was {was} and is {now}"
-
-
-def _present(ref: str, shelf: Shelf) -> Card | None:
-    """The card that an order's reference means, if it is there."""
-    return shelf.find(ref) if "@" in ref else shelf.newest(ref)
-
-
-def decide(standing: Standing, how: How) -> Literal["keep", "resume", "run"]:
-    """What to do with an order.
-
-    Raises CheckFailed for a stale or damaged artifact and StageFailed for an unfinished run, unless `how` says what
-    shall become of it.
-    """
-    if how.resume and standing.cursor is not None:
-        return "resume"
-    if how.force:
-        return "run"
-    if standing.state == "up to date" or (standing.state == "stale" and how.accept_stale):
-        return "keep"
-    if standing.state == "stale" and standing.card:
-        cause = f"{standing.card.kind} {standing.card.ref} is stale: {standing.why}"
-        raise CheckFailed(cause, "--force makes it again, --accept-stale takes it as it is")
-    if standing.state == "damaged":
-        raise CheckFailed(standing.why, "--force makes it again; the damaged generation stays")
-    if standing.cursor is not None:
-        cause = f"an unfinished run of this is there, with a checkpoint at {standing.cursor}"
-        raise StageFailed(cause, "--resume continues it, --force starts afresh")
-    return "run"
-
-
 # ------------------------------------------------------------------------------------------------------ running
 def execute(order: Order, shelf: Shelf, how: How, title: str = "") -> tuple[Card, bool]:
     """(card, whether it was made now). Raises what `decide` and the stage raise, Interrupted on Ctrl-C and SIGTERM."""
     title = title or order.spec.name
     todo = decide(standing := stand(order, shelf), how)
     if todo == "keep" and standing.card:
-        console.talk(
-            f"{title}: up to date {standing.card.ref}" + (f" (accepted: {standing.why})" if standing.why else "")
-        )
+        accepted = f" (accepted: {standing.why})" if standing.why else ""
+        console.talk(f"{title}: up to date {standing.card.ref}{accepted}")
+        if standing.cursor is None and shelf.work(order.id).exists():
+            # Killed after its artifact was whole: a claim sweeps what it left. (Or another process is at work there.)
+            with contextlib.suppress(StageFailed), shelf.claim(order.id):
+                pass
         return standing.card, False
     resumed = f"  resuming at {standing.cursor}" if todo == "resume" else ""
     console.talk(f"{title}: {order}{resumed}")
@@ -180,7 +88,7 @@ def execute(order: Order, shelf: Shelf, how: How, title: str = "") -> tuple[Card
                 return now.card, False
             return _make(order, shelf, claim, replace(how, resume=todo == "resume"), title), True
     except KeyboardInterrupt:
-        cursor = _unfinished(order.id, shelf)
+        cursor = unfinished(order.id, shelf)
         at = "before its first checkpoint" if cursor is None else f"with a checkpoint at {cursor}"
         hint = "run it again" if cursor is None else "the same command with --resume continues there"
         raise Interrupted(f"{title}: interrupted {at}", hint) from None

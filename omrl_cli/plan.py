@@ -3,8 +3,9 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from omrl_cli import console, launch
-from omrl_cli.launch import How, Order, Standing
+from omrl_cli import console
+from omrl_cli.launch import How, Order
+from omrl_cli.standing import Standing, stand
 from pipelines.core.families import FAMILIES
 from pipelines.stages import estimates
 from pipelines.store.card import Card
@@ -49,7 +50,7 @@ def row(
     inputs_move = any(
         ref in moving for refs in order.parents.values() for ref in ([refs] if isinstance(refs, str) else refs)
     )
-    state = _state(launch.stand(order, shelf), how, inputs_move)
+    state = _state(stand(order, shelf), how, inputs_move)
     families = {} if families is None else families
     families[order.id] = family = family_of(order, shelf, families)
     guess = Estimate(0, 0, 0) if state == UP_TO_DATE else estimate(order, shelf, cards, family)

@@ -60,7 +60,7 @@ def shell(store: Path) -> Callable[..., Said]:
     def call(*arguments: object, **more: str) -> Said:
         command = [sys.executable, "-m", "omrl_cli.main", *map(str, arguments)]
         found = subprocess.run(
-            command, capture_output=True, text=True, env=environment(**more), timeout=120, check=False
+            command, capture_output=True, text=True, env=environment(**more), timeout=300, check=False
         )
         return Said(found.returncode, found.stdout, found.stderr)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from omrl_cli import launch
 from omrl_cli import recipe as recipes
+from omrl_cli import standing
 from pipelines.core.errors import UsageError
 from pipelines.core.recipe import load, parse, shipped
 from pipelines.store.card import Code
@@ -93,9 +93,9 @@ def test_dry_run_says_what_would_happen_and_does_nothing(omrl, recipe: Path, cou
 def test_other_code_is_named_and_asks(omrl, recipe: Path, counting: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
     omrl("run", recipe)
     counting.runs.clear()
-    monkeypatch.setattr(launch, "code_fingerprint", lambda: Code(sha256="f" * 64))
-    here = {**launch.package_versions(), "numpy": "1.0"}
-    monkeypatch.setattr(launch, "package_versions", lambda: here)
+    monkeypatch.setattr(standing, "code_fingerprint", lambda: Code(sha256="f" * 64))
+    here = {**standing.package_versions(), "numpy": "1.0"}
+    monkeypatch.setattr(standing, "package_versions", lambda: here)
     said = omrl("run", recipe)
     assert said.code == 5
     assert "is stale: omrl's code was" in said.err and "numpy was" in said.err
@@ -255,3 +255,15 @@ def test_unknown_recipe_preset_and_file(omrl, recipe: Path) -> None:
     assert (said.code, "No such file" in said.err) == (2, True)
     said = omrl("run", recipe, "--preset", "tinny")
     assert (said.code, "did you mean tiny?" in said.err) == (2, True)
+
+
+def test_what_a_kill_after_the_rename_left_is_swept(omrl, recipe: Path, counting: Counting, store: Path) -> None:
+    few = ids(omrl("run", recipe, "--only", "few", "--json"))[0]
+    left = Shelf(store).work(few)
+    (left / "checkpoint" / "000000000002").mkdir(parents=True)
+    (left / "generation").write_text("1")
+    assert omrl("ls").err == ""  # nothing there that --resume could continue
+    assert "up to date" in omrl("run", recipe, "--only", "few", "--resume").err
+    assert not left.exists()
+    with Shelf(store).claim(few):  # somebody makes it again: that is none of our business
+        assert "up to date" in omrl("run", recipe, "--only", "few").err
