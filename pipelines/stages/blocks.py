@@ -88,7 +88,7 @@ def run_blocks(
             if step in wanted:
                 at = wanted.index(step)
                 jax.tree.map(lambda kept, leaf: kept.__setitem__(at, leaf), snapshots, acting(carry))  # noqa: B023
-            if step < plan.total and (interrupted() or work.checkpoint.due()):
+            if interrupted() or (step < plan.total and work.checkpoint.due()):
                 work.checkpoint.save(step, (carry, snapshots))
             if interrupted():
                 raise KeyboardInterrupt

@@ -1,0 +1,80 @@
+"""The peer of the same run: stable-baselines3's SAC in an environment of its own, made on demand."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from typing import Any
+
+from benchmarks.spread import Spread
+from benchmarks.work import ROWS, Size
+
+FOLDER = Path(__file__).resolve().parent / "peers"
+REQUIREMENTS = FOLDER / "requirements.txt"
+ENVIRONMENT = FOLDER / ".venv"
+PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+class PeerMissing(Exception):
+    """The peer cannot be installed or run; the message is one line."""
+
+
+def _call(command: list[str]) -> str:
+    """stdout. Raises PeerMissing with the last line that the command said."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise PeerMissing(str(error)) from error
+    if done.returncode:
+        said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        raise PeerMissing(said[-1].strip() if said else f"{command[0]} exited with {done.returncode}")
+    return done.stdout
+
+
+def install() -> None:
+    """Makes the environment where it is missing or older than its requirements. Raises PeerMissing.
+
+    torch comes first and alone: that way pip may take a build for CPUs from a local index or --find-links, where one
+    is configured, before a dependency of something else pulls in the CUDA build.
+    """
+    stamp = ENVIRONMENT / ".installed"
+    wanted = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    print(f"installing the peer into {ENVIRONMENT} (some minutes the first time)", file=sys.stderr, flush=True)
+    try:
+        venv.create(ENVIRONMENT, clear=True, with_pip=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise PeerMissing(f"no environment at {ENVIRONMENT}: {error}") from error
+    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    torch = next(line for line in REQUIREMENTS.read_text().splitlines() if line.startswith("torch=="))
+    _call([*pip, torch])
+    _call([*pip, "-r", str(REQUIREMENTS)])
+    stamp.write_text(wanted)
+
+
+def measure(size: Size, threads: int, repeats: int, repeat_s: float) -> dict[str, Any]:
+    """Gradient steps a second at `size`: {"updates_per_s": Spread, "threads", versions}. Raises PeerMissing.
+
+    With one thread and with `threads`, whichever is faster: small nets lose by more threads.
+    """
+    found = []
+    for count in sorted({1, threads}):
+        numbers = {
+            "width": size.width,
+            "batch": size.batch,
+            "obs": size.obs,
+            "action": size.action,
+            "rows": ROWS,
+            "repeats": repeats,
+            "seconds": repeat_s,
+            "threads": count,
+        }
+        flags = [f"--{name}={value}" for name, value in numbers.items()]
+        lines = _call([str(PYTHON), str(FOLDER / "sac_sb3.py"), *flags]).splitlines()
+        one = json.loads(lines[-1])
+        found.append(one | {"updates_per_s": Spread.of(one["updates_per_s"])})
+    return max(found, key=lambda one: one["updates_per_s"].median)

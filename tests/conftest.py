@@ -1,0 +1,16 @@
+"""Every test sees jax as a stage does (one host device per core, compiled programs cached), and no OMRL_ variable."""
+
+import os
+
+import pytest
+
+from pipelines.core import platform
+
+platform.prepare()  # once per process, before anything makes an array
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith("OMRL_") and name != "OMRL_CACHE":
+            monkeypatch.delenv(name)

@@ -1,0 +1,156 @@
+"""`kill -9`, then --resume: the same bits as if nothing had happened."""
+
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipelines.store.faults import Point
+from pipelines.store.shelf import Shelf
+
+from .driving import CHAIN, STAGES, Running, Said, Whole, assert_tidy, say
+
+NUM_TIMES = 20
+LEARNING = [name for name, stage in STAGES.items() if stage.block]
+# Each named point on a real stage; where there are checkpoints, in the process that resumes.
+POINTS: dict[str, Point] = {
+    "collect": "in-rename",
+    "train": "in-checkpoint",
+    "distill": "before-checkpoint",
+    "batch-sac": "after-card",
+    "batch-pearl": "arrays-no-card",
+    "eval": "before-arrays",
+    "report": "in-rename",
+}
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def draw(name: str) -> random.Random:
+    """The same numbers in every run of the tests."""
+    return random.Random(f"kill {name}")
+
+
+def assert_readable(store: Path, id: str, there: bool) -> None:
+    """Right after a kill the listing works: it has what is whole and nothing else."""
+    said = say(store, "ls", "--json")
+    assert said.code == 0 and "damaged" not in said.err, said.err
+    listed = [card["id"] for card in said.json["artifacts"]]
+    assert (id in listed) == there
+    assert set(listed) - {id} == set(Shelf(store).ids()) - {id}
+
+
+def assert_swept(store: Path, to: Path) -> None:
+    """`omrl gc` takes away everything that a kill left."""
+    shutil.copytree(store, to)
+    said = say(to, "gc", "--unfinished")
+    assert said.code == 0, said.err
+    assert_tidy(to)
+    shutil.rmtree(to)
+
+
+def die(running: Running) -> Said:
+    said = running.end()
+    assert (said.code, said.out) == (-signal.SIGKILL, ""), said
+    return said
+
+
+# ------------------------------------------------------------------------------------------------------ a sample
+@pytest.mark.parametrize("name", LEARNING)
+def test_killed_while_it_learns_and_again_at_a_fault_point(
+    whole: Whole, start: Callable[..., Running], name: str, tmp_path: Path
+) -> None:
+    stage, point, chance = STAGES[name], POINTS[name], draw(name)
+    id = whole.ids[stage.step]
+    store = whole.copy(tmp_path / "store", whole.above(stage.step))
+
+    first = start(store, *stage.arguments)
+    first.until_blocks(blocks := chance.randint(2, 5))
+    time.sleep(chance.uniform(0, 0.01))  # so that it dies in saving as often as in learning
+    first.end(signal.SIGKILL)
+    (work,) = Shelf(store).work_dirs()
+    assert (work.id, work.pid) == (id, None)
+    assert work.cursor is not None and work.cursor >= (blocks - 1) * stage.block
+
+    # It does not begin anew, and dies once more.
+    second = die(start(store, *stage.arguments, "--resume", OMRL_FAULT=point))
+    assert f"resumed at {stage.unit} {work.cursor} of 200" in second.err
+    assert_readable(store, id, there=point == "in-rename")
+    assert_swept(store, tmp_path / "swept")
+
+    third = say(store, *stage.arguments, "--resume")
+    assert (third.code, third.out) == (0, f"{id}\n"), third.err
+    assert "up to date" in third.err if point == "in-rename" else "resumed at" in third.err
+    whole.assert_same(store, stage.step)
+
+
+@pytest.mark.parametrize("name", sorted(set(STAGES) - set(LEARNING)))
+def test_killed_at_some_time_and_again_at_a_fault_point(
+    whole: Whole, start: Callable[..., Running], name: str, tmp_path: Path
+) -> None:
+    stage, point = STAGES[name], POINTS[name]
+    id = whole.ids[stage.step]
+    store = whole.copy(tmp_path / "store", whole.above(stage.step))
+
+    first = start(store, *stage.arguments)
+    first.until_claimed()
+    time.sleep(draw(name).uniform(0, 1))
+    first.end(signal.SIGKILL)
+    assert_readable(store, id, there=False)
+
+    die(start(store, *stage.arguments, "--resume", OMRL_FAULT=point))
+    assert_readable(store, id, there=point == "in-rename")
+    assert_swept(store, tmp_path / "swept")
+
+    third = say(store, *stage.arguments, "--resume")
+    assert (third.code, third.out) == (0, f"{id}\n"), third.err
+    whole.assert_same(store, stage.step)
+
+
+def test_a_chain_that_was_killed_ends_as_one_that_was_not(
+    whole: Whole, start: Callable[..., Running], tmp_path: Path
+) -> None:
+    """Same seed, another fresh store: every artifact of the chain has the same bits."""
+    chance, store = draw("chain"), tmp_path / "store"
+    running = start(store, *CHAIN)
+    while len(Shelf(store).ids()) < chance.randint(2, 3):
+        assert running.process.poll() is None, running.end()
+        time.sleep(0.01)
+    time.sleep(chance.uniform(0, 1))
+    running.end(signal.SIGKILL)
+    before = set(Shelf(store).ids())
+
+    said = say(store, *CHAIN, "--resume", "--json")
+    assert said.code == 0, said.err
+    steps = said.json["steps"]
+    assert {step["step"]: step["id"] for step in steps} == whole.ids
+    assert {step["id"] for step in steps if not step["made"]} == before
+    for step in whole.ids:
+        whole.assert_same(store, step)
+
+
+# ------------------------------------------------------------------------------------------------------ all of them
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STAGES)
+def test_killed_at_any_time(whole: Whole, start: Callable[..., Running], name: str, tmp_path: Path) -> None:
+    stage, chance = STAGES[name], draw(f"{name} at any time")
+    parents = whole.above(stage.step)
+    begin = time.monotonic()
+    alone = whole.copy(tmp_path / "alone", parents)
+    assert say(alone, *stage.arguments).code == 0
+    seconds = time.monotonic() - begin
+    whole.assert_same(alone, stage.step)
+
+    for trial in range(NUM_TIMES):
+        store = whole.copy(tmp_path / str(trial), parents)
+        running = start(store, *stage.arguments)
+        time.sleep(chance.uniform(0, seconds))
+        assert running.end(signal.SIGKILL).code in (-signal.SIGKILL, 0)  # 0: it was quicker this time
+        said = say(store, *stage.arguments, "--resume")
+        assert (said.code, said.out) == (0, f"{whole.ids[stage.step]}\n"), f"trial {trial}: {said.err}"
+        whole.assert_same(store, stage.step)
+        shutil.rmtree(store)

@@ -1,0 +1,252 @@
+"""Small logs, small nets and a `Work` that lives in memory: what the tests of the learning rooms share."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pipelines import rollouts
+from pipelines.algos.time import Data
+from pipelines.core.configs.base import Config, resolve
+from pipelines.core.trees import stack_logs
+from pipelines.core.types import Algorithm, Log, Space, Task, TaskFamily, memoryless
+from pipelines.core.work import Product, Work
+from pipelines.stages import learners
+from pipelines.stages.presets import PRESETS
+from pipelines.stages.registry import STAGES
+
+SPACE = Space(obs_shape=(3,), action_shape=(2,), low=(-1.0, -1.0), high=(1.0, 1.0))
+DISCOUNT = 0.9
+
+# ---- logs ------------------------------------------------------------------------------------------------------------
+
+
+def make_log(
+    seed: int, lengths: Sequence[int] = (4, 3, 5), terminal: Sequence[int] = (1,), space: Space = SPACE
+) -> Log:
+    """One task's log in numpy: episodes of `lengths` rows, those numbered in `terminal` end so, the others are cut.
+
+    Everything is random; rewards follow the row number n as 10 n + noise, so that a row can be told by its reward.
+    """
+    rng = np.random.default_rng(seed)
+    num_rows, ends = sum(lengths), np.cumsum(lengths) - 1
+    episode = np.repeat(np.arange(len(lengths)), lengths).astype(np.int32)
+    is_end = np.isin(np.arange(num_rows), ends)
+    dies = np.isin(episode, terminal) & is_end
+    return Log(
+        obs=rng.normal(size=(num_rows + len(lengths), *space.obs_shape)).astype(np.float32),
+        action=rng.uniform(-1, 1, (num_rows, *space.action_shape)).astype(np.float32),
+        reward=(10 * np.arange(num_rows) + rng.uniform(-1, 1, num_rows)).astype(np.float32),
+        terminal=dies,
+        truncated=is_end & ~dies,
+        outcome=np.zeros((num_rows, 0), np.float32),
+        episode=episode,
+        step=np.concatenate([np.arange(length) for length in lengths]).astype(np.int32),
+        behaviour=np.zeros(num_rows, np.int32),
+        size=np.int32(num_rows),
+    )
+
+
+def stacked(*logs: Log) -> Log:
+    """Logs of several tasks as the stages stack them: `[T, ...]`, shorter ones padded."""
+    return stack_logs([log._asdict() for log in logs])
+
+
+def spoiled(tree: Any) -> Any:
+    """The same tree with NaN for every real number."""
+    return jax.tree.map(
+        lambda leaf: np.full_like(leaf, np.nan) if np.issubdtype(leaf.dtype, np.floating) else leaf, tree
+    )
+
+
+# ---- algorithms ------------------------------------------------------------------------------------------------------
+
+_SAC = {"hidden": (8, 8), "batch_size": 6}
+AGENTS: dict[str, dict[str, Any]] = {
+    "sac": _SAC,
+    "batch-sac": _SAC,
+    "pooled-batch-sac": _SAC,
+    "batch-pearl": {**_SAC, "latent_dim": 3, "encoder_hidden": (8,), "context_size": 4},
+    "time": {
+        "latent_dim": 3,
+        "context_size": 2,
+        "encoder_hidden": (8,),
+        "embed_hidden": (8,),
+        "embed_dim": 4,
+        "predictor_hidden": (8,),
+        "q_hidden": (8, 8),
+        "batch_size": 6,
+        "num_shots": 5,
+    },
+}
+
+
+def make(name: str, **fields: Any) -> Algorithm:
+    """The algorithm `name` with nets of 8 units, on a family of discount DISCOUNT."""
+    return learners.make(name, {**AGENTS[name], **fields}, SPACE, DISCOUNT)
+
+
+def logs_of(num_tasks: int) -> Log:
+    """`num_tasks` logs of unequal sizes."""
+    return stacked(*(make_log(seed, [(4, 3, 5), (2, 6), (1, 1, 7, 3)][seed % 3]) for seed in range(num_tasks)))
+
+
+def data_of(name: str) -> Any:
+    """What algorithm `name` learns from: one log, or the logs of three tasks (and their teachers' values)."""
+    if name not in learners.SHARED:
+        return make_log(0)
+    logs = logs_of(3)
+    if name != "time":
+        return logs
+    return Data(logs, np.random.default_rng(0).normal(size=logs.reward.shape).astype(np.float32))
+
+
+# ---- stages ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An artifact that lives in memory."""
+
+    card: Any
+    tree: dict[str, Any]
+
+    def arrays(self) -> dict[str, Any]:
+        return self.tree
+
+    def file(self, name: str) -> Path:
+        raise FileNotFoundError(name)
+
+
+@dataclass
+class Talk:
+    """Keeps what a stage says."""
+
+    rows: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def metrics(self, step: int, values: Any) -> None:
+        self.rows.append((step, dict(values)))
+
+    def progress(self, done: int, total: int, unit: str, headline: str = "") -> None: ...
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@dataclass
+class Memory:
+    """A checkpoint in numpy: what goes in is copied, as a disk would. `every`: how many blocks until one is due."""
+
+    every: int | None = None
+    kept: list[tuple[int, list[np.ndarray]]] = field(default_factory=list)
+    asked: int = 0
+
+    def load(self, target: Any) -> tuple[int, Any] | None:
+        if not self.kept:
+            return None
+        cursor, leaves = self.kept[-1]
+        return cursor, jax.tree.unflatten(jax.tree.structure(target), [leaf.copy() for leaf in leaves])
+
+    def save(self, cursor: int, tree: Any) -> None:
+        self.kept.append((cursor, [np.array(leaf) for leaf in jax.tree.leaves(tree)]))
+
+    def due(self) -> bool:
+        self.asked += 1
+        return self.every is not None and self.asked % self.every == 0
+
+
+def work(stage: str, inputs: Any, *layers: Any, seed: int = 0, checkpoint: Any = None, tell: Any = None) -> Work:
+    """A run of `stage` on its `tiny` preset with `layers` over it."""
+    config = resolve(STAGES[stage].config, PRESETS[stage]["tiny"], *layers)
+    return Work(config, seed, inputs, checkpoint or Memory(), tell or Talk())
+
+
+def stored(stage: str, product: Product, config: Config, seed: int = 0) -> Stored:
+    """`product` as the artifact that the next stage is given."""
+    card = SimpleNamespace(
+        kind=STAGES[stage].produces,
+        id=stage,
+        seed=seed,
+        tasks=list(product.tasks),
+        extra=dict(product.extra),
+        config=config.model_dump(mode="json"),
+    )
+    return Stored(card, product.arrays)
+
+
+def run(stage: str, inputs: Any = None, *layers: Any, seed: int = 0) -> Stored:
+    """Runs `stage` tiny and gives its artifact."""
+    order = work(stage, inputs or {}, *layers, seed=seed)
+    return stored(stage, STAGES[stage].load()(order), order.config, seed)
+
+
+# ---- families --------------------------------------------------------------------------------------------------------
+
+
+def play(family: TaskFamily, act: Callable[[Any, Any], Any], num_rows: int, task: Any, key: Any) -> Log:
+    """`num_rows` rows of `act(obs, key) -> action` on one task, recorded as `collect` records them."""
+    policy = memoryless(lambda acting, obs, key, explore: act(obs, key), None)
+    task = jnp.asarray(task)
+
+    def one(carry: Any, key: Any) -> Any:
+        live, recorder = carry
+        act_key, step_key, reset_key = jax.random.split(key, 3)
+        after, row = rollouts.step(family, policy, None, task, live, act(live.obs, act_key), step_key)
+        fresh = rollouts.begin(family, policy, None, task, after.memory, reset_key)
+        done = row.terminal | row.truncated
+        following = jax.tree.map(lambda new, old: jnp.where(done, new, old), fresh, after)
+        return (following, rollouts.record(recorder, row, live.step, recorder.rows, fresh.obs)), None
+
+    def run(key: Any) -> Log:
+        begin_key, steps_key = jax.random.split(key)
+        live = rollouts.begin(family, policy, None, task, policy.begin(None, begin_key), begin_key)
+        carry = live, rollouts.recorder(family, num_rows, live.obs)
+        return jax.lax.scan(one, carry, jax.random.split(steps_key, num_rows))[0][1].log
+
+    return jax.tree.map(np.asarray, jax.jit(run)(key))
+
+
+def uniform(space: Space) -> Callable[[Any, Any], Any]:
+    """Any action of the box, whatever is seen."""
+    low, high = np.asarray(space.low, np.float32), np.asarray(space.high, np.float32)
+    return lambda obs, key: jax.random.uniform(key, space.action_shape, minval=low, maxval=high)
+
+
+def line(horizon: int = 5, discount: float = 0.9, ends_at: float | None = None, num_tasks: int = 1) -> TaskFamily:
+    """A point on a line that moves by its action and is paid its place times the task's number; task row [1].
+
+    It starts at 0 or, drawn, at 0.5. With `ends_at` the episode is over once it stands there or beyond.
+    """
+
+    def reset(task: Any, key: Any) -> Any:
+        place = jax.random.bernoulli(key, 0.5, (1,)) * 0.5
+        return place, place
+
+    def step(task: Any, state: Any, action: Any, key: Any) -> Any:
+        place = state + action
+        terminal = place[0] >= ends_at if ends_at is not None else jnp.zeros((), bool)
+        outcome = jnp.concatenate([place, action])
+        return place, place, reward(task, state, action, place, outcome), terminal, outcome
+
+    def reward(task: Any, obs: Any, action: Any, next_obs: Any, outcome: Any) -> Any:
+        return task[..., 0] * next_obs[..., 0]
+
+    return TaskFamily(
+        name="line/toy",
+        space=Space((1,), (1,), (-1.0,), (1.0,)),
+        horizon=horizon,
+        discount=discount,
+        outcome_dim=2,
+        terminates=ends_at is not None,
+        tasks=lambda split: tuple(Task(n, f"times {n}", split, {"times": float(n)}) for n in range(1, num_tasks + 1)),
+        reset=reset,
+        step=step,
+        reward=reward,
+        references=lambda task: {"random": 0.0, "oracle": 1.0, "ceiling": float("nan")},
+    )
