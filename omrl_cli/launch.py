@@ -73,6 +73,8 @@ def execute(order: Order, shelf: Shelf, how: How, title: str = "") -> tuple[Card
     if todo == "keep" and standing.card:
         accepted = f" (accepted: {standing.why})" if standing.why else ""
         console.talk(f"{title}: up to date {standing.card.ref}{accepted}")
+        if order.name:
+            shelf.call(standing.card, order.name)
         if standing.cursor is None and shelf.work(order.id).exists():
             # Killed after its artifact was whole: a claim sweeps what it left. (Or another process is at work there.)
             with contextlib.suppress(StageFailed), shelf.claim(order.id):

@@ -73,8 +73,21 @@ class Aliases:
                 aliases[f"{base}@{counts[base]}"] = card.id
         return aliases, counts
 
+    def add(self, card: Card, name: str) -> str:
+        """One more alias of `card`, under another name; the one it has if it has one of that name."""
+        base = f"{card.kind}/{clean_name(name)}"
+        with locked(self.root / "aliases.lock", wait=True):
+            aliases, counts = self._read()
+            for alias, id in aliases.items():
+                if id == card.id and alias.rpartition("@")[0] == base:
+                    return alias
+            counts[base] = counts.get(base, 0) + 1
+            alias = f"{base}@{counts[base]}"
+            self._write({**aliases, alias: card.id}, counts)
+            return alias
+
     def drop(self, id: str) -> None:
-        """Takes the alias of `id` away; its number is not given again."""
+        """Takes the aliases of `id` away; their numbers are not given again."""
         with self._lock():
             aliases, counts = self._read()
             self._write({alias: other for alias, other in aliases.items() if other != id}, counts)

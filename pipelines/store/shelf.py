@@ -166,6 +166,11 @@ class Shelf(Catalogue):
         sync(final.parent)
         sync(final.parent.parent)
 
+    def call(self, card: Card, name: str) -> str:
+        """Gives an artifact that exists a further name, unless it has it already. -> the alias of that name"""
+        self.aliases()  # its first one, should its maker have been killed before that
+        return Aliases(self.root).add(card, name)
+
     # ------------------------------------------------------------------------------------------------ removing
     def remove(self, ref: str) -> list[sweep.Garbage]:
         """Removes the generation that `id@generation` names, or every generation of what `ref` names. Raises UsageError

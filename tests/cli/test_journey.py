@@ -98,6 +98,9 @@ def test_single_stages_say_their_id_and_nothing_else(made: tuple[Path, Said]) ->
     data = json.loads(said.out)
     assert (data["alias"], data["made"], data["seed"]) == ("policy-set/mine@1", True, 0)
     assert data["parents"]["log"] == {"id": log.id, "digest": log.digest}
+    again = say(store, "train", "--log", log.id, "--preset", "tiny", "--set", "updates=20", "--name", "ours")
+    assert again.out == f"{data['id']}\n"
+    assert Shelf(store).find("policy-set/ours").id == Shelf(store).find("mine").id == data["id"]
     artifact = Shelf(store).artifact(data["id"])
     assert [json.loads(row)["step"] for row in artifact.file("metrics.jsonl").read_text().splitlines()] == [20]
     assert any(name.startswith("files/tb/") for name in artifact.card.files)

@@ -76,3 +76,13 @@ def test_processes_at_once_give_every_number_once(tmp_path):
     aliases = Aliases(tmp_path).read()
     assert sorted(aliases.values()) == sorted(f"{n}-{i}" for n in range(3) for i in range(10))
     assert {alias.rpartition("@")[2] for alias in aliases} == {str(number) for number in range(1, 31)}
+
+
+def test_a_further_name(tmp_path):
+    aliases = Aliases(tmp_path)
+    aliases.give([card("a"), card("b", name="mine")])
+    assert aliases.add(card("a"), "mine") == aliases.add(card("a"), "mine") == "replay-log/mine@2"
+    assert aliases.add(card("a"), "point") == "replay-log/point@1"
+    aliases.drop("a")
+    assert aliases.read() == {"replay-log/mine@1": "b"}
+    assert aliases.add(card("c"), "mine") == "replay-log/mine@3"
