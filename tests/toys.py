@@ -13,7 +13,7 @@ import numpy as np
 from pipelines import rollouts
 from pipelines.algos.time import Data
 from pipelines.core.configs.base import Config, resolve
-from pipelines.core.trees import stack_logs
+from pipelines.core.trees import stack_logs, task_leaf
 from pipelines.core.types import Algorithm, Log, Space, Task, TaskFamily, memoryless
 from pipelines.core.work import Product, Work
 from pipelines.stages import learners
@@ -184,6 +184,16 @@ def run(stage: str, inputs: Any = None, *layers: Any, seed: int = 0) -> Stored:
     """Runs `stage` tiny and gives its artifact."""
     order = work(stage, inputs or {}, *layers, seed=seed)
     return stored(stage, STAGES[stage].load()(order), order.config, seed)
+
+
+def log_artifact(num_tasks: int = 3, family: str = "line/toy") -> Stored:
+    """A replay-log of toy tasks of unequal sizes."""
+    logs = [make_log(seed, (4, 3 + seed)) for seed in range(num_tasks)]
+    tasks = [Task(7 * n, f"toy {n}", "train", {"x": float(n)}).to_json() for n in range(num_tasks)]
+    extra = {"family": family, "space": SPACE.to_json(), "horizon": 9, "discount": DISCOUNT}
+    columns = [{name: np.array(column) for name, column in log._asdict().items()} for log in logs]
+    card = SimpleNamespace(kind="replay-log", id="log", seed=0, tasks=tasks, extra=extra, config={})
+    return Stored(card, {task_leaf(n): task for n, task in enumerate(columns)})
 
 
 # ---- families --------------------------------------------------------------------------------------------------------

@@ -109,22 +109,25 @@ class Running:
             return 0
 
     def until_blocks(self, number: int) -> None:
-        """Waits until this process has told of that many blocks, and still is at work."""
-        deadline = time.monotonic() + LIMIT_S
-        while time.monotonic() < deadline and self.process.poll() is None:
-            if sum(self._count(path) - self._rows.get(path, 0) for path in self._live()) >= number:
-                return
-            time.sleep(0.002)
-        raise AssertionError(f"it ended before block {number}: {self.end()}")
+        """Waits until this process has told of that many blocks."""
+        self._until(lambda: sum(self._count(path) - self._rows.get(path, 0) for path in self._live()) >= number)
 
     def until_claimed(self) -> None:
         """Waits until this process holds what it is going to make."""
+        self._until(lambda: any(work.pid == self.process.pid for work in Shelf(self.store).work_dirs()))
+
+    def until_loaded(self, library: str) -> None:
+        """Waits until this process has begun to load a library whose file's name contains `library`."""
+        maps = Path(f"/proc/{self.process.pid}/maps")
+        self._until(lambda: library in maps.read_text())
+
+    def _until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + LIMIT_S
         while time.monotonic() < deadline and self.process.poll() is None:
-            if any(work.pid == self.process.pid for work in Shelf(self.store).work_dirs()):
+            if condition():
                 return
-            time.sleep(0.005)
-        raise AssertionError(f"it never claimed anything: {self.end()}")
+            time.sleep(0.002)
+        raise AssertionError(f"it ended too early: {self.end()}")
 
     def end(self, number: signal.Signals | None = None) -> Said:
         """Waits for its end, after sending it a signal if one is given."""

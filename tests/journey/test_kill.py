@@ -5,6 +5,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,12 @@ import pytest
 from pipelines.store.faults import Point
 from pipelines.store.shelf import Shelf
 
-from .driving import CHAIN, STAGES, Running, Said, Whole, assert_tidy, say
+from .driving import CHAIN, STAGES, Running, Whole, assert_tidy, flip, say
 
 NUM_TIMES = 20
 LEARNING = [name for name, stage in STAGES.items() if stage.block]
 # Each named point on a real stage; where there are checkpoints, in the process that resumes.
 POINTS: dict[str, Point] = {
-    "collect": "in-rename",
     "train": "in-checkpoint",
     "distill": "before-checkpoint",
     "batch-sac": "after-card",
@@ -53,62 +53,61 @@ def assert_swept(store: Path, to: Path) -> None:
     shutil.rmtree(to)
 
 
-def die(running: Running) -> Said:
-    said = running.end()
-    assert (said.code, said.out) == (-signal.SIGKILL, ""), said
-    return said
+def die_and_end(whole: Whole, store: Path, name: str) -> str:
+    """Dies at the stage's fault point, then runs to its end. -> what both processes said on stderr"""
+    stage, there = STAGES[name], POINTS[name] == "in-rename"
+    id = whole.ids[stage.step]
+    died = say(store, *stage.arguments, "--resume", OMRL_FAULT=POINTS[name])
+    assert (died.code, died.out) == (-signal.SIGKILL, ""), died
+    assert_readable(store, id, there)
+    assert_swept(store, store.with_name("swept"))
+    last = say(store, *stage.arguments, "--resume")
+    assert (last.code, last.out) == (0, f"{id}\n"), last.err
+    assert ("up to date" in last.err) == there
+    whole.assert_same(store, stage.step)
+    return died.err + last.err
+
+
+def pass_over(whole: Whole, store: Path, name: str, checkpoint: Path) -> str:
+    """Damages a checkpoint, then runs to the end from the one before. -> what was said on stderr"""
+    stage = STAGES[name]
+    data = [path for path in sorted(checkpoint.rglob("*")) if path.is_file() and path.stat().st_size]
+    flip(draw(name).choice(data), at=0.5)
+    last = say(store, *stage.arguments, "--resume")
+    assert (last.code, last.out) == (0, f"{whole.ids[stage.step]}\n"), last.err
+    assert f"passed over the damaged checkpoint {checkpoint}" in last.err
+    whole.assert_same(store, stage.step)
+    return last.err
 
 
 # ------------------------------------------------------------------------------------------------------ a sample
 @pytest.mark.parametrize("name", LEARNING)
-def test_killed_while_it_learns_and_again_at_a_fault_point(
-    whole: Whole, start: Callable[..., Running], name: str, tmp_path: Path
-) -> None:
-    stage, point, chance = STAGES[name], POINTS[name], draw(name)
-    id = whole.ids[stage.step]
+def test_killed_while_it_learns(whole: Whole, start: Callable[..., Running], name: str, tmp_path: Path) -> None:
+    """And once more at a fault point, or a checkpoint is damaged. It never begins anew."""
+    stage, chance = STAGES[name], draw(name)
     store = whole.copy(tmp_path / "store", whole.above(stage.step))
 
     first = start(store, *stage.arguments)
-    first.until_blocks(blocks := chance.randint(2, 5))
+    first.until_blocks(blocks := chance.randint(3, 6))
     time.sleep(chance.uniform(0, 0.01))  # so that it dies in saving as often as in learning
     first.end(signal.SIGKILL)
     (work,) = Shelf(store).work_dirs()
-    assert (work.id, work.pid) == (id, None)
+    assert (work.id, work.pid) == (whole.ids[stage.step], None)
     assert work.cursor is not None and work.cursor >= (blocks - 1) * stage.block
 
-    # It does not begin anew, and dies once more.
-    second = die(start(store, *stage.arguments, "--resume", OMRL_FAULT=point))
-    assert f"resumed at {stage.unit} {work.cursor} of 200" in second.err
-    assert_readable(store, id, there=point == "in-rename")
-    assert_swept(store, tmp_path / "swept")
-
-    third = say(store, *stage.arguments, "--resume")
-    assert (third.code, third.out) == (0, f"{id}\n"), third.err
-    assert "up to date" in third.err if point == "in-rename" else "resumed at" in third.err
-    whole.assert_same(store, stage.step)
+    if name in POINTS:
+        talk = die_and_end(whole, store, name)
+        assert talk.count("resumed at") == 2
+    else:
+        assert_readable(store, work.id, there=False)
+        talk = pass_over(whole, store, name, work.path / "checkpoint" / f"{work.cursor:012d}")
+        work = replace(work, cursor=work.cursor - stage.block)
+    assert f"resumed at {stage.unit} {work.cursor} of 200" in talk
 
 
 @pytest.mark.parametrize("name", sorted(set(STAGES) - set(LEARNING)))
-def test_killed_at_some_time_and_again_at_a_fault_point(
-    whole: Whole, start: Callable[..., Running], name: str, tmp_path: Path
-) -> None:
-    stage, point = STAGES[name], POINTS[name]
-    id = whole.ids[stage.step]
-    store = whole.copy(tmp_path / "store", whole.above(stage.step))
-
-    first = start(store, *stage.arguments)
-    first.until_claimed()
-    time.sleep(draw(name).uniform(0, 1))
-    first.end(signal.SIGKILL)
-    assert_readable(store, id, there=False)
-
-    die(start(store, *stage.arguments, "--resume", OMRL_FAULT=point))
-    assert_readable(store, id, there=point == "in-rename")
-    assert_swept(store, tmp_path / "swept")
-
-    third = say(store, *stage.arguments, "--resume")
-    assert (third.code, third.out) == (0, f"{id}\n"), third.err
-    whole.assert_same(store, stage.step)
+def test_killed_where_there_are_no_checkpoints(whole: Whole, name: str, tmp_path: Path) -> None:
+    die_and_end(whole, whole.copy(tmp_path / "store", whole.above(STAGES[name].step)), name)
 
 
 def test_a_chain_that_was_killed_ends_as_one_that_was_not(

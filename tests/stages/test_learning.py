@@ -79,7 +79,9 @@ def learned(algorithm: Algorithm, data: Any, updates: int) -> np.ndarray:
     """Learns from each of V data sets `[V, ...]` with keys of its own, all in one program. -> mean scores [V]"""
     count = len(jax.tree.leaves(data)[0])
     axis = TaskAxis(count)
-    keys, data = axis.put(task_keys(stage_key(SEED, "variants"), range(count))), axis.put(data)
+    keys = task_keys(stage_key(SEED, "variants"), range(count))
+    state = axis.put(jax.jit(jax.vmap(algorithm.init))(keys, data))
+    keys, data = axis.put(keys), axis.put(data)
     play = zero_shot(TIME, algorithm.policy, TIME.discount, EPISODES)
     rows = jnp.asarray(task_rows(TIME.tasks("test")))
 
@@ -87,7 +89,6 @@ def learned(algorithm: Algorithm, data: Any, updates: int) -> np.ndarray:
         each = (rows, jax.random.split(key, len(rows)))
         return jax.lax.map(lambda task: play(algorithm.acting(state), *task).returns.mean(), each)
 
-    state = axis.over_tasks(lambda step, key, data: algorithm.init(key, data))(0, keys, data)
     advance = axis.over_tasks(block(algorithm, BLOCK), donate=(1,))
     for step in range(0, updates, BLOCK):
         state, _ = advance(step, state, data, keys)
