@@ -66,7 +66,7 @@ def spoiled(tree: Any) -> Any:
 
 # ---- algorithms ------------------------------------------------------------------------------------------------------
 
-_SAC = {"hidden": (8, 8), "batch_size": 6}
+_SAC = {"hidden": (8,), "batch_size": 6}
 AGENTS: dict[str, dict[str, Any]] = {
     "sac": _SAC,
     "batch-sac": _SAC,
@@ -79,7 +79,7 @@ AGENTS: dict[str, dict[str, Any]] = {
         "embed_hidden": (8,),
         "embed_dim": 4,
         "predictor_hidden": (8,),
-        "q_hidden": (8, 8),
+        "q_hidden": (8,),
         "batch_size": 6,
         "num_shots": 5,
     },

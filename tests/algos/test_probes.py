@@ -23,7 +23,14 @@ DISCOUNT = 0.5
 EPISODES = 200
 MARGIN = 0.1
 # an entropy that no policy falls below: the temperature starts at a millionth and only sinks
-AGENT = {"hidden": (32, 32), "batch_size": 64, "init_temperature": 1e-6, "target_entropy": -30.0, "target_rate": 0.05}
+AGENT = {
+    "hidden": (32, 32),
+    "batch_size": 64,
+    "learning_rate": 3e-3,
+    "init_temperature": 1e-6,
+    "target_entropy": -30.0,
+    "target_rate": 0.05,
+}
 UPDATES = 900
 
 
@@ -84,28 +91,32 @@ class Learned(NamedTuple):
         return float(policy.act(self.acting[probe], memory, jnp.array([obs]), key, 0.0)[0])
 
 
-def learn(learning_rate: float) -> Learned:
-    algorithm = learners.make("batch-sac", {**AGENT, "learning_rate": learning_rate}, SPACE, DISCOUNT)
+@pytest.fixture(scope="module")
+def both() -> tuple[Learned, Learned]:
+    """(after UPDATES, before the first): the second is the control, as a learning rate of 0 would leave it."""
+    algorithm = learners.make("batch-sac", AGENT, SPACE, DISCOUNT)
     logs = stacked(*(probe.log() for probe in probes().values()))
     axis = TaskAxis(len(probes()))
     keys = task_keys(jax.random.key(0), range(len(probes())))
-    state = axis.put(jax.jit(jax.vmap(algorithm.init))(keys, logs))
-    advance = axis.over_tasks(block(algorithm, UPDATES), donate=(1,))
-    state, _ = advance(0, state, axis.put(logs), axis.put(keys))
-    acting = axis.get(algorithm.acting(state))
-    each = {name: jax.tree.map(lambda leaf, n=n: leaf[n], acting) for n, name in enumerate(probes())}
-    return Learned(algorithm, each)
+    begun = jax.jit(jax.vmap(algorithm.init))(keys, logs)
+    advance = axis.over_tasks(block(algorithm, UPDATES))
+    state, _ = advance(0, axis.put(begun), axis.put(logs), axis.put(keys))
+
+    def by_name(acting: object) -> Learned:
+        each = {name: jax.tree.map(lambda leaf, n=n: np.asarray(leaf)[n], acting) for n, name in enumerate(probes())}
+        return Learned(algorithm, each)
+
+    return by_name(algorithm.acting(state)), by_name(algorithm.acting(begun))
 
 
-@pytest.fixture(scope="module")
-def learned() -> Learned:
-    return learn(3e-3)
+@pytest.fixture
+def learned(both) -> Learned:
+    return both[0]
 
 
-@pytest.fixture(scope="module")
-def still() -> Learned:
-    """The control: it makes as many updates and hardly moves."""
-    return learn(1e-9)
+@pytest.fixture
+def still(both) -> Learned:
+    return both[1]
 
 
 ACTIONS = np.linspace(-0.9, 0.9, 7)

@@ -10,7 +10,7 @@ from pipelines.algos import sac
 from pipelines.algos.sac import actor_loss, critic_loss, sample_action, soft_target, temperature_loss
 from pipelines.core.normaliser import fit
 from pipelines.core.types import transitions
-from tests.toys import DISCOUNT, SPACE, make, make_log
+from tests.toys import AGENTS, DISCOUNT, SPACE, make, make_log
 
 REWARD = jnp.array([1.0, 2.0, 3.0])
 NEXT_Q = jnp.array([[10.0, 20.0, 30.0], [12.0, 18.0, 33.0]])  # minima 10, 18, 30
@@ -129,7 +129,7 @@ def learned():
 
 def test_targets_are_in_units_of_the_reward_deviation(learned):
     _, state, batch, log = learned
-    nets = sac.make_nets(SPACE, (8, 8))
+    nets = sac.make_nets(SPACE, AGENTS["batch-sac"]["hidden"])
     key = jax.random.key(5)
     next_obs = state.normaliser.obs(batch.next_obs)
     action, log_prob = sample_action(nets.actor.apply(state.actor, next_obs), key)
@@ -141,7 +141,7 @@ def test_targets_are_in_units_of_the_reward_deviation(learned):
 
 def test_values_are_reported_in_units_of_the_reward(learned):
     algorithm, state, batch, log = learned
-    nets, norm = sac.make_nets(SPACE, (8, 8)), fit(log)
+    nets, norm = sac.make_nets(SPACE, AGENTS["batch-sac"]["hidden"]), fit(log)
     scaled = nets.critics.apply(state.critics, norm.obs(batch.obs), batch.action)
     want = scaled.mean(0) * log.reward.std()
     np.testing.assert_allclose(algorithm.q(algorithm.acting(state), batch.obs, batch.action), want, rtol=1e-5)

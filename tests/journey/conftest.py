@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from .driving import CHAIN, Running, Said, Whole, alone, say
+from .driving import CHAIN, Running, Whole, alone, say
 
 
 @pytest.fixture(scope="session")
@@ -20,9 +20,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
         if not answer.exists():
             said = say(store, *CHAIN, "--json", OMRL_CHECKPOINT_S=3600)
             assert said.code == 0, said.err
-            answer.write_text(json.dumps(vars(said)))
-    said = Said(**json.loads(answer.read_text()))
-    return Whole(store, {step["step"]: step["id"] for step in said.json["steps"]}, said)
+            answer.write_text(said.out)
+    return Whole(store, {step["step"]: step["id"] for step in json.loads(answer.read_text())["steps"]})
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from typing import Any
 
 from pipelines.core.work import Product
 from pipelines.store.card import Card, recipe_id
+from pipelines.store.faults import Point
 from pipelines.store.shelf import Shelf
 
 Tree = dict[str, Any]
@@ -66,6 +67,16 @@ STAGES = {
             *(word for report in REPORTS for word in ("--reports", report)),
         ),
     ),
+}
+
+# Each named point on a real stage; where there are checkpoints, in the process that resumes.
+POINTS: dict[str, Point] = {
+    "train": "in-checkpoint",
+    "distill": "before-checkpoint",
+    "batch-sac": "after-card",
+    "batch-pearl": "arrays-no-card",
+    "eval": "before-arrays",
+    "report": "in-rename",
 }
 
 
@@ -165,11 +176,10 @@ def assert_refused(said: Said, code: int, cause: str, hint: str) -> None:
 # ------------------------------------------------------------------------------------------------------ stores
 @dataclass(frozen=True)
 class Whole:
-    """A store in which CHAIN ran undisturbed; `ids[step]` is what a step made, `said` what the process answered."""
+    """A store in which CHAIN ran undisturbed; `ids[step]` is what a step made."""
 
     store: Path
     ids: dict[str, str]
-    said: Said
 
     def card(self, step: str) -> Card:
         return Shelf(self.store).find(self.ids[step])
@@ -244,3 +254,37 @@ def finished(running: Sequence[Running]) -> Running:
                 return one
         time.sleep(0.005)
     raise AssertionError("none of them ended")
+
+
+# ------------------------------------------------------------------------------------------------------ kills
+def assert_readable(store: Path, id: str, there: bool) -> None:
+    """Right after a kill the listing works: it has what is whole and nothing else."""
+    said = say(store, "ls", "--json")
+    assert said.code == 0 and "damaged" not in said.err, said.err
+    listed = [card["id"] for card in said.json["artifacts"]]
+    assert (id in listed) == there
+    assert set(listed) - {id} == set(Shelf(store).ids()) - {id}
+
+
+def assert_swept(store: Path, to: Path) -> None:
+    """`omrl gc` takes away everything that a kill left."""
+    shutil.copytree(store, to)
+    said = say(to, "gc", "--unfinished")
+    assert said.code == 0, said.err
+    assert_tidy(to)
+    shutil.rmtree(to)
+
+
+def die_and_end(whole: Whole, store: Path, name: str) -> str:
+    """Dies at the stage's fault point, then runs to its end. -> what both processes said on stderr"""
+    stage, there = STAGES[name], POINTS[name] == "in-rename"
+    id = whole.ids[stage.step]
+    died = say(store, *stage.arguments, "--resume", OMRL_FAULT=POINTS[name])
+    assert (died.code, died.out) == (-signal.SIGKILL, ""), died
+    assert_readable(store, id, there)
+    assert_swept(store, store.with_name("swept"))
+    last = say(store, *stage.arguments, "--resume")
+    assert (last.code, last.out) == (0, f"{id}\n"), last.err
+    assert ("up to date" in last.err) == there
+    whole.assert_same(store, stage.step)
+    return died.err + last.err

@@ -64,9 +64,6 @@ def test_any_flipped_bit_of_an_artifact_is_noticed(whole: Whole, tmp_path: Path)
         if victim.stat().st_size:
             flip(victim, chance.random())
             assert_refused(say(store, "verify", log.id), 5, f"{victim} is damaged", "--force")
-        victim.unlink()
-        said = say(store, "verify", log.id)
-        assert said.code == (3 if name == "card.json" else 5), said.err
 
 
 # ------------------------------------------------------------------------------------------------------ a full disk
@@ -130,25 +127,27 @@ def test_two_processes_make_one_artifact(whole: Whole, start: Callable[..., Runn
     listed = say(store, "ls")
     assert (listed.code, listed.err.startswith("running: ")) == (0, True)
     assert say(store, "gc", "--unfinished", "--json").json["removed"] == []
+
+    # Nor can it be talked out of it while it stands still.
+    winner.process.send_signal(signal.SIGSTOP)
+    for more in ("--resume", "--force"):
+        assert_refused(say(store, *stage.arguments, more), 1, who, "stop that process")
+    winner.process.send_signal(signal.SIGCONT)
     assert winner.end().code == 0
     whole.assert_same(store, stage.step)
 
 
 @pytest.mark.xfail(reason="without --resume it is told of an unfinished run, not of the process that is at it")
-def test_a_stopped_writer_still_holds_its_claim(whole: Whole, start: Callable[..., Running], tmp_path: Path) -> None:
+def test_a_writer_is_named_after_its_first_checkpoint_too(
+    whole: Whole, start: Callable[..., Running], tmp_path: Path
+) -> None:
     stage = STAGES["batch-sac"]
     store = whole.copy(tmp_path / "store", whole.above(stage.step))
     writer = start(store, *stage.arguments)
     writer.until_blocks(2)
     writer.process.send_signal(signal.SIGSTOP)
-    try:
-        for more in ((), ("--resume",), ("--force",)):
-            said = say(store, *stage.arguments, *more)
-            assert_refused(said, 1, f"is being written by process {writer.process.pid}", "stop that process")
-    finally:
-        writer.process.send_signal(signal.SIGCONT)
-    assert writer.end().code == 0
-    whole.assert_same(store, stage.step)
+    who = f"is being written by process {writer.process.pid}"
+    assert_refused(say(store, *stage.arguments), 1, who, "stop that process")
 
 
 # ------------------------------------------------------------------------------------------------------ not finite

@@ -9,12 +9,12 @@ import pytest
 
 from pipelines.store.shelf import Shelf
 
-from .driving import STAGES, Running, Whole, assert_refused, assert_tidy, say
+from .driving import STAGES, Running, Whole, assert_refused, assert_tidy, die_and_end, say
 
 pytestmark = pytest.mark.timeout(900)
 
 
-def test_interrupted_then_terminated_then_resumed(whole: Whole, start: Callable[..., Running], tmp_path: Path) -> None:
+def test_interrupted_then_terminated_then_killed(whole: Whole, start: Callable[..., Running], tmp_path: Path) -> None:
     stage = STAGES["batch-sac"]
     store = whole.copy(tmp_path / "store", whole.above(stage.step))
 
@@ -36,10 +36,8 @@ def test_interrupted_then_terminated_then_resumed(whole: Whole, start: Callable[
     (later,) = Shelf(store).work_dirs()
     assert later.cursor is not None and later.cursor > work.cursor
 
-    said = say(store, *stage.arguments, "--resume")
-    assert (said.code, said.out) == (0, f"{work.id}\n")
-    assert f"resumed at update {later.cursor} of 200" in said.err
-    whole.assert_same(store, stage.step)
+    talk = die_and_end(whole, store, "batch-sac")
+    assert f"resumed at update {later.cursor} of 200" in talk
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
