@@ -13,6 +13,7 @@ from omrl_cli.options import Running
 from omrl_cli.standing import decide, each, stand, unfinished
 from pipelines.core.configs.base import Config
 from pipelines.core.errors import OmrlError, StageFailed
+from pipelines.core.interrupt import deferred_interrupt
 from pipelines.core.work import Product, Work
 from pipelines.stages.registry import StageSpec
 from pipelines.store.card import Card, recipe_id
@@ -69,7 +70,11 @@ class Order:
 def execute(order: Order, shelf: Shelf, how: How, title: str = "") -> tuple[Card, bool]:
     """(card, whether it was made now). Raises what `decide` and the stage raise, Interrupted on Ctrl-C and SIGTERM."""
     title = title or order.spec.name
-    todo = decide(standing := stand(order, shelf), how)
+    standing = stand(order, shelf)
+    if standing.cursor is not None and standing.card is None:
+        with shelf.claim(order.id):  # if a process is at it, say which, and not that a run was broken off
+            pass
+    todo = decide(standing, how)
     if todo == "keep" and standing.card:
         accepted = f" (accepted: {standing.why})" if standing.why else ""
         console.talk(f"{title}: up to date {standing.card.ref}{accepted}")
@@ -125,8 +130,11 @@ def _run(order: Order, inputs: Mapping[str, Any], claim: Claim, how: How, title:
     from omrl_cli.progress import Teller
     from pipelines.core import platform
 
-    platform.prepare(how.devices)
-    run = order.spec.load()
+    with deferred_interrupt() as interrupted:  # native modules take an interrupt for a failed import, or crash
+        platform.prepare(how.devices)
+        run = order.spec.load()
+    if interrupted():
+        raise KeyboardInterrupt
     checkpoint = DiskCheckpoint(claim.checkpoint, how.checkpoint_s)
     with Teller(title, claim.folder, resumed=how.resume) as tell:
         product = run(Work(order.config, order.seed, inputs, checkpoint, tell))

@@ -9,9 +9,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from omrl_cli import console
+from pipelines.store.disk import room_for
 
 LINE_EVERY_S = 5.0  # plain lines, where stderr is no terminal
 FLUSH_EVERY_S = 10  # TensorBoard files
+ROW_COPIES = 4  # a row of metrics.jsonl, and its event with framing
 
 
 class Teller:
@@ -55,37 +57,48 @@ class Rows:
         self._path, self._events = folder / "metrics.jsonl", folder / "tb"
         self._writer: Any = None
         self._fresh = True  # nothing written by this process yet
+        self._flushed = time.monotonic()
         if not resumed:
             self._path.unlink(missing_ok=True)
             shutil.rmtree(self._events, ignore_errors=True)
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        if self._fresh:
-            self._take_over(step)
-        with self._path.open("a") as file:
-            file.write(_line(step, values))
-        self._event(step, values)
+        line = _line(step, values)
+        with room_for(ROW_COPIES * len(line), self._path.parent, "the metrics"):
+            if self._fresh:
+                self._take_over(step)
+            with self._path.open("a") as file:
+                file.write(line)
+            self._event(step, values)
 
     def close(self) -> None:
         if self._writer is not None:
-            self._writer.close()
+            with room_for(0, self._path.parent, "the metrics"):
+                self._writer.close()
 
     def _take_over(self, step: int) -> None:
         """Drops the rows at or past `step`, and a row that was torn when its process died."""
-        from tensorboardX import SummaryWriter
+        # Not SummaryWriter: its thread dies of a full disk without a word, and its queue then blocks for ever.
+        from tensorboardX.event_file_writer import EventsWriter
 
         kept = [row for row in read_rows(self._path) if row[0] < step]
         self._path.write_text("".join(_line(*row) for row in kept))
         shutil.rmtree(self._events, ignore_errors=True)
-        self._writer = SummaryWriter(str(self._events), flush_secs=FLUSH_EVERY_S)
+        self._events.mkdir(parents=True)
+        self._writer = EventsWriter(str(self._events / "events"))
         for row in kept:
             self._event(*row)
         self._fresh = False
 
     def _event(self, step: int, values: Mapping[str, float | None]) -> None:
-        for name, value in values.items():
-            if value is not None:
-                self._writer.add_scalar(name, value, step)
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        scalars = [Summary.Value(tag=name, simple_value=value) for name, value in values.items() if value is not None]
+        self._writer.write_event(Event(wall_time=time.time(), step=step, summary=Summary(value=scalars)))
+        if time.monotonic() - self._flushed > FLUSH_EVERY_S:
+            self._writer.flush()
+            self._flushed = time.monotonic()
 
 
 def read_rows(path: Path) -> list[tuple[int, dict[str, float | None]]]:

@@ -1,9 +1,6 @@
 """The loop of every stage that learns: compiled blocks, metrics, NaN watch, snapshots, checkpoints, Ctrl-C."""
 
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +8,7 @@ import jax
 import numpy as np
 
 from pipelines.core.errors import StageFailed
+from pipelines.core.interrupt import deferred_interrupt
 from pipelines.core.trees import to_dict
 from pipelines.core.work import Work
 
@@ -31,29 +29,6 @@ class Plan:
         blocks = self.total // self.block
         kept = min(self.snapshots, blocks)
         return [round(blocks * (k + 1) / kept) * self.block for k in range(kept)]
-
-
-@contextmanager
-def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Turns the first SIGINT or SIGTERM into a flag, so that a block ends and is saved; the second one strikes."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def handle(number: int, frame: Any) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-
-    for number in before:
-        signal.signal(number, handle)
-    try:
-        yield asked.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def run_blocks(

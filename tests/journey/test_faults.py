@@ -1,5 +1,6 @@
 """Damaged files, full disks, two writers, losses that are not finite: a clear error, and nothing lost."""
 
+import os
 import random
 import signal
 from collections.abc import Callable, Iterator
@@ -101,17 +102,31 @@ def test_a_full_disk_at_a_checkpoint(whole: Whole, tmp_path: Path) -> None:
     assert_tidy(store)
 
 
-HANGS = pytest.mark.xfail(run=False, reason="tensorboardX's thread dies of the full disk, and its queue then blocks")
-
-
 @pytest.mark.usefixtures("mended_cache")
-@pytest.mark.parametrize("limit", [0, CLAIM, pytest.param(METRICS, marks=HANGS), pytest.param(EVENTS, marks=HANGS)])
+@pytest.mark.parametrize("limit", [0, CLAIM, METRICS, EVENTS])
 def test_a_full_disk_at_any_file(limit: int, tmp_path: Path) -> None:
     """Whatever is written first does not fit: the claim, the metrics, their TensorBoard events."""
     store = tmp_path / "store"
     said = say(store, *STAGES["collect"].arguments, limit=limit, OMRL_CHECKPOINT_S=3600, **CALM)
     assert_refused(said, 1, "bytes, ", "choose another --store")
     assert f"{limit} free at {store}" in said.err
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(reason="jax neither writes a compiled program at once nor replaces one that it cannot read")
+def test_a_compiled_program_that_a_kill_tore_is_made_again(whole: Whole, tmp_path: Path) -> None:
+    stage, cache = STAGES["eval"], tmp_path / "cache"
+    store = whole.copy(tmp_path / "store", whole.above(stage.step))
+    for more in ((), ("--force",)):
+        said = say(store, *stage.arguments, *more, OMRL_CACHE=cache)
+        assert said.code == 0 and "Warning" not in said.err, said.err
+        sizes = {path: path.stat().st_size for path in cache.glob("*-cache")}
+        if not more:
+            whole.assert_same(store, stage.step)
+            torn = sizes
+            for path, size in torn.items():
+                os.truncate(path, size // 2)
+    assert torn and sizes == torn
 
 
 # ------------------------------------------------------------------------------------------------------ two at once
@@ -137,7 +152,6 @@ def test_two_processes_make_one_artifact(whole: Whole, start: Callable[..., Runn
     whole.assert_same(store, stage.step)
 
 
-@pytest.mark.xfail(reason="without --resume it is told of an unfinished run, not of the process that is at it")
 def test_a_writer_is_named_after_its_first_checkpoint_too(
     whole: Whole, start: Callable[..., Running], tmp_path: Path
 ) -> None:
