@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
@@ -47,10 +49,15 @@ def on(devices: int, nproc: int = 4) -> dict[str, dict[str, str]]:
     return said
 
 
-def test_bits_do_not_depend_on_the_devices():
-    one = on(1)
-    for devices in (2, 4):
-        found = on(devices)
-        for stage, digests in one.items():
-            assert [name for name, digest in digests.items() if found[stage][name] != digest] == [], (devices, stage)
+@pytest.fixture(scope="module")
+def one() -> dict[str, dict[str, str]]:
+    return on(1)
+
+
+# each device compiles its own programs, so that four of them take a while
+@pytest.mark.parametrize("devices", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_bits_do_not_depend_on_the_devices(one, devices):
+    found = on(devices)
+    for stage, digests in one.items():
+        assert [name for name, digest in digests.items() if found[stage][name] != digest] == [], stage
     assert all(len(set(digests.values())) > 10 for digests in one.values())  # hashes do tell arrays apart
