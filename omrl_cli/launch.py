@@ -1,6 +1,7 @@
 """One stage: an order, and how it is carried out: up to date? else claim, run, put."""
 
 import contextlib
+import importlib
 import resource
 import sys
 import time
@@ -133,6 +134,8 @@ def _run(order: Order, inputs: Mapping[str, Any], claim: Claim, how: How, title:
     with deferred_interrupt() as interrupted:  # native modules take an interrupt for a failed import, or crash
         platform.prepare(how.devices)
         run = order.spec.load()
+        importlib.import_module("pipelines.store.arrays")  # orbax
+        machine = platform.describe()  # starts jax's backend
     if interrupted():
         raise KeyboardInterrupt
     checkpoint = DiskCheckpoint(claim.checkpoint, how.checkpoint_s)
@@ -140,7 +143,7 @@ def _run(order: Order, inputs: Mapping[str, Any], claim: Claim, how: How, title:
         product = run(Work(order.config, order.seed, inputs, checkpoint, tell))
     for path in checkpoint.ignored:
         console.talk(f"{title}: passed over the damaged checkpoint {path}")
-    return product, platform.describe() | {"peak_memory_bytes": peak_memory()}
+    return product, machine | {"peak_memory_bytes": peak_memory()}
 
 
 def peak_memory() -> int:
