@@ -100,7 +100,8 @@ def parse(text: str, source: str) -> Recipe:
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UsageError(f"recipe {source} is not YAML: {' '.join(str(error).split())}") from error
+        cause = f"recipe {source} is not YAML: {' '.join(str(error).split())}"
+        raise UsageError(cause, "it needs name and steps; see `omrl recipes`") from error
     if not isinstance(data, dict):
         raise UsageError(f"recipe {source} is not a mapping", "it needs name and steps; see `omrl recipes`")
     try:

@@ -91,6 +91,17 @@ def test_a_fourth_task_leaves_the_other_logs_their_bits(three, four):
     assert log_of(four, 3).reward.tobytes() != log_of(four, 0).reward.tobytes()
 
 
+@pytest.mark.slow
+def test_mapped_as_one_batch_the_logs_are_nearly_the_same(three):
+    """`vmap` is what an accelerator takes; rounding differs, and 30 updates have not yet made more of it."""
+    batched = run("collect", {}, TINY, {"mapping": "vmap"})
+    for task in range(3):
+        mine, own = log_of(batched, task), log_of(three, task)
+        for name in ("obs", "action", "reward"):
+            np.testing.assert_allclose(getattr(mine, name), getattr(own, name), rtol=1e-3, atol=1e-3, err_msg=name)
+        np.testing.assert_array_equal(mine.episode, own.episode)
+
+
 def test_what_the_next_stage_needs_is_on_the_card(three):
     extra = three.card.extra
     assert {name: extra[name] for name in ("family", "horizon", "discount", "algorithm", "transitions")} == {
