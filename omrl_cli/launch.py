@@ -139,8 +139,10 @@ def _run(order: Order, inputs: Mapping[str, Any], claim: Claim, how: How, title:
     if interrupted():
         raise KeyboardInterrupt
     checkpoint = DiskCheckpoint(claim.checkpoint, how.checkpoint_s)
-    with Teller(title, claim.folder, resumed=how.resume) as tell:
+    with deferred_interrupt(strike=True) as interrupted, Teller(title, claim.folder, resumed=how.resume) as tell:
         product = run(Work(order.config, order.seed, inputs, checkpoint, tell))
+        if interrupted():
+            raise KeyboardInterrupt
     for path in checkpoint.ignored:
         console.talk(f"{title}: passed over the damaged checkpoint {path}")
     return product, machine | {"peak_memory_bytes": peak_memory()}

@@ -1,12 +1,15 @@
 """Every test sees jax as a stage does (one host device per core, compiled programs cached), and no OMRL_ variable."""
 
 import os
+import signal
 
 import pytest
 
 from pipelines.core import platform
 
 platform.prepare()  # once per process, before anything makes an array
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job: what tests start must hear Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Ctrl-C that waits for a good moment. jax-free."""
+"""Ctrl-C that waits for a good moment, and Ctrl-C that is not forgotten. jax-free."""
 
 import signal
 import threading
@@ -8,18 +8,24 @@ from types import FrameType
 
 
 @contextmanager
-def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Turns the first SIGINT or SIGTERM into a flag that the yielded function reads; the second one strikes."""
+def deferred_interrupt(strike: bool = False) -> Iterator[Callable[[], bool]]:
+    """Turns the first SIGINT or SIGTERM into a flag that the yielded function reads; the second one strikes.
+
+    With `strike` the first one strikes too, and the flag tells of it where the exception was swallowed: Python drops
+    what is raised in a gc callback, and jax has one.
+    """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in found.items() if handler is not signal.SIG_IGN}  # as nohup asks
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
+        again = asked.is_set()
         asked.set()
+        if strike or again:
+            raise KeyboardInterrupt
 
     for number in before:
         signal.signal(number, handle)
