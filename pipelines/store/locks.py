@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipelines.core.errors import StageFailed
 
-_ATTEMPTS = 5  # some 50 ms: whoever only looks at a lock (`holder`) has it for less
+_ATTEMPTS = 5  # some 50 ms: a writer that has the lock has by then written who it is
 
 
 class LockBusyError(Exception):
@@ -47,7 +47,7 @@ def _acquire(path: Path, wait: bool) -> int:
             if os.path.samestat(os.fstat(handle), os.stat(path)):
                 return handle
         except BlockingIOError:
-            attempts += 1
+            attempts += not _only_looked_at(handle)
             pid = _pid(handle)
             if attempts == _ATTEMPTS:
                 os.close(handle)
@@ -56,6 +56,16 @@ def _acquire(path: Path, wait: bool) -> int:
         except FileNotFoundError:
             pass
         os.close(handle)
+
+
+def _only_looked_at(handle: int) -> bool:
+    """Whether nobody has the lock to write: a `holder` that looks has it for an instant, and shares it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    fcntl.flock(handle, fcntl.LOCK_UN)
+    return True
 
 
 def _pid(handle: int) -> int | None:
