@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from omrl_cli import console
 from omrl_cli.launch import How, Order
 from omrl_cli.standing import Standing, stand
-from pipelines.core.families import FAMILIES
+from pipelines.core.families import entry_of
 from pipelines.stages import estimates
 from pipelines.store.card import Card
 from pipelines.store.disk import size_of
@@ -86,7 +86,7 @@ def estimate(order: Order, shelf: Shelf, cards: Sequence[Card], family: str) -> 
         if (card.stage, card.config) == (order.spec.name, config):
             disk = size_of(shelf.folder(card.id, card.generation))
             return Estimate(card.platform.get("peak_memory_bytes"), disk, card.seconds)
-    entry = FAMILIES.get(family)
+    entry = entry_of(family)
     return Estimate(**estimates.estimate(order.spec.name, order.config, entry)) if entry else Estimate()
 
 

@@ -6,7 +6,7 @@ stacked, mapped, donated and saved.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -103,9 +103,9 @@ class Task(NamedTuple):
     split: str
     params: dict[str, float]
 
-    def row(self) -> np.ndarray:
-        """`[P]` float32, in the order of `params`."""
-        return np.asarray(list(self.params.values()), np.float32)
+    def row(self, dtype: Any = np.float32) -> np.ndarray:
+        """`[P]`, in the order of `params`."""
+        return np.asarray(list(self.params.values()), dtype)
 
     def to_json(self) -> dict[str, Any]:
         return {"id": self.id, "name": self.name, "split": self.split, "params": dict(self.params)}
@@ -115,33 +115,134 @@ class Task(NamedTuple):
         return cls(data["id"], data["name"], data["split"], dict(data["params"]))
 
 
-def task_rows(tasks: tuple[Task, ...]) -> np.ndarray:
-    """`[T, P]` float32."""
-    return np.stack([task.row() for task in tasks])
+def task_rows(tasks: tuple[Task, ...], dtype: Any = np.float32) -> np.ndarray:
+    """`[T, P]`; float32 for jax, float64 for host engines."""
+    return np.stack([task.row(dtype) for task in tasks])
 
 
 @dataclass(frozen=True)
-class TaskFamily:
-    """A family on a device engine: pure functions of one task's row `task [P]`.
+class About:
+    """What a listing says of a family: one line each."""
 
-    reset(task, key) -> (state, obs [O])
-    step(task, state, action [A], key) -> (state, obs [O], reward [], terminal [], outcome [F])
-    reward(task, obs, action, next_obs, outcome) -> [], the one definition: the environment pays it, relabelling uses it
+    reward: str  # the formula, in the paper's letters
+    start: str  # where episodes begin
+    ends: str = "never before the horizon"
+    source: str = ""
+    differs: tuple[str, ...] = ()  # from the paper, or from the family's other variants
+
+
+class Shape(NamedTuple):
+    """A mark of a picture drawn from above. `kind`: circle (x, y, radius), box (x, y, half-width, half-height; filled
+    if `solid`), line (x0, y0, x1, y1, ...). `role`: goal, wall or floor."""
+
+    kind: str
+    numbers: tuple[float, ...]
+    role: str = "wall"
+    solid: bool = False
+
+
+class Scene(NamedTuple):
+    """What a task looks like from above."""
+
+    low: tuple[float, float]
+    high: tuple[float, float]
+    shapes: tuple[Shape, ...]
+
+
+def nothing_known(task: Task) -> dict[str, float]:
+    """References of a family that has none."""
+    return {"random": float("nan"), "oracle": float("nan"), "ceiling": float("nan")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskFamily:
+    """A family of tasks. Its engine is one of the two kinds below; everything else is common to both.
+
+    tasks(split) -> the tasks of `train`, `test` or `ood`, () where there are none
+    reward(task [..., P], obs [..., O], action [..., A], next_obs [..., O], outcome [..., F]) -> [...], the one
+        definition: the environment pays it, relabelling uses it. Array-API code: numpy and jax, leading axes free
     references(task) -> {"random", "oracle", "ceiling": float}, undiscounted returns over one horizon (NaN: unknown)
+    position(obs [..., O]) -> [..., 2] and scene(task): where an agent is from above, and what surrounds it
     """
 
     name: str
     space: Space
     horizon: int
     discount: float
-    outcome_dim: int
-    terminates: bool
     tasks: Callable[[str], tuple[Task, ...]]
+    reward: Callable[[Any, Any, Any, Any, Any], Any]
+    outcome: tuple[str, ...] = ()  # names of what the reward needs and the observation lacks
+    terminates: bool = False
+    dynamics: bool = False  # whether tasks differ in their dynamics
+    references: Callable[[Task], dict[str, float]] = nothing_known
+    about: About = About(reward="", start="")
+    position: Callable[[Any], Any] | None = None
+    scene: Callable[[Task], Scene] | None = None
+
+    @property
+    def outcome_dim(self) -> int:
+        return len(self.outcome)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceFamily(TaskFamily):
+    """Pure functions of one task's row `task [P]`, rolled out inside one scan.
+
+    reset(task, key) -> (state, obs [O])
+    step(task, state, action [A], key) -> (state, obs [O], reward [], terminal [], outcome [F])
+    """
+
     reset: Callable[[Array, Array], tuple[Any, Array]]
     step: Callable[[Array, Any, Array, Array], tuple[Any, Array, Array, Array, Array]]
-    reward: Callable[[Array, Array, Array, Array, Array], Array]
-    references: Callable[[Task], dict[str, float]]
     engine: str = "device"
+
+
+class Stepped(NamedTuple):
+    """One control step of B environments of a host engine, in numpy.
+
+    `diverged`: the physics failed. Such an environment was put back to where it was before the step; its observation is
+    the last finite one, its outcome 0, and its caller should end the episode.
+    """
+
+    obs: np.ndarray  # [B, O], the true successor, never the reset
+    reward: np.ndarray  # [B]
+    terminal: np.ndarray  # [B] bool
+    outcome: np.ndarray  # [B, F]
+    diverged: np.ndarray  # [B] bool
+
+
+class Simulator(Protocol):
+    """B environments of a host engine, one task each. A context manager: leaving it frees threads and memory."""
+
+    def reset(self, mask: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """New episodes where `mask [B]`, begun from `noise [B, N]`. -> obs [B, O] of all."""
+
+    def step(self, action: np.ndarray) -> Stepped:
+        """`action [B, A]` in the units of the space."""
+
+    def state(self) -> np.ndarray:
+        """`[B, S]` float64: all that the future depends on."""
+
+    def restore(self, state: np.ndarray) -> np.ndarray:
+        """Goes on from `state [B, S]`, to the bit. -> obs [B, O]"""
+
+    def __enter__(self) -> "Simulator": ...
+
+    def __exit__(self, *exc: Any) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostFamily(TaskFamily):
+    """A simulator outside jax, many environments a call.
+
+    simulate(tasks [B, P] float64) -> Simulator
+    noise(key) -> [N], the randomness of one reset, drawn by jax
+    """
+
+    simulate: Callable[[np.ndarray], Simulator]
+    noise: Callable[[Array], Array]
+    restorable: bool = True  # False: `state` is not all that the future depends on
+    engine: str = "host"
 
 
 @dataclass(frozen=True)

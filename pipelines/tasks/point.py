@@ -10,12 +10,12 @@ from 0 to 180 degrees, and the 14 midpoints between them as test goals.
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax.numpy as jnp
 import numpy as np
 
-from pipelines.core.types import Array, Space, Task, TaskFamily
+from pipelines.core.types import Array, DeviceFamily, Space, Task
 
 RADIUS = 10.0
 HORIZON = 20
@@ -122,14 +122,12 @@ def references(task: Task) -> dict[str, float]:
     return _references(task.params["x"], task.params["y"])
 
 
-def _family(variant: str, tasks: Callable[[str], tuple[Task, ...]]) -> TaskFamily:
-    return TaskFamily(
+def _family(variant: str, tasks: Callable[[str], tuple[Task, ...]]) -> DeviceFamily:
+    return DeviceFamily(
         name=f"point-semicircle/{variant}",
         space=SPACE,
         horizon=HORIZON,
         discount=DISCOUNT,
-        outcome_dim=0,
-        terminates=False,
         tasks=tasks,
         reset=reset,
         step=step,
@@ -140,3 +138,8 @@ def _family(variant: str, tasks: Callable[[str], tuple[Task, ...]]) -> TaskFamil
 
 TIME = _family("time", time_tasks)
 SPREAD = _family("spread", spread_tasks)
+
+
+def build(name: str, options: Mapping[str, str]) -> DeviceFamily:
+    """The family of that name."""
+    return {"point-semicircle/time": TIME, "point-semicircle/spread": SPREAD}[name]
