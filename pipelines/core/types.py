@@ -149,6 +149,14 @@ class Scene(NamedTuple):
     shapes: tuple[Shape, ...]
 
 
+class Solid(NamedTuple):
+    """What a 3D picture of a family needs: its mechanics as a compiled `mujoco.MjModel`, and where in an engine's state
+    the joints are."""
+
+    model: Callable[[np.ndarray], Any]  # a task's row [P] -> MjModel
+    qpos: Callable[[Any], np.ndarray]  # the engine's states [N, ...] -> [N, nq]
+
+
 def nothing_known(task: Task) -> dict[str, float]:
     """References of a family that has none."""
     return {"random": float("nan"), "oracle": float("nan"), "ceiling": float("nan")}
@@ -163,6 +171,8 @@ class TaskFamily:
         definition: the environment pays it, relabelling uses it. Array-API code: numpy and jax, leading axes free
     references(task) -> {"random", "oracle", "ceiling": float}, undiscounted returns over one horizon (NaN: unknown)
     position(obs [..., O]) -> [..., 2] and scene(task): where an agent is from above, and what surrounds it
+    oracle(task [P], obs [O], key) -> action [A], in jax: a scripted actor that is told the task
+    solid: the mechanics, for pictures in 3D
     """
 
     name: str
@@ -178,6 +188,8 @@ class TaskFamily:
     about: About = About(reward="", start="")
     position: Callable[[Any], Any] | None = None
     scene: Callable[[Task], Scene] | None = None
+    oracle: Callable[[Array, Array, Array], Array] | None = None
+    solid: Solid | None = None
 
     @property
     def outcome_dim(self) -> int:
