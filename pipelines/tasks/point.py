@@ -72,6 +72,11 @@ def optimal_action(position: np.ndarray, goal: np.ndarray) -> np.ndarray:
     return np.clip(goal - position, -1.0, 1.0)
 
 
+def oracle(task: Array, obs: Array, key: Array) -> Array:
+    """`optimal_action` in jax. task [3] = (angle, x, y), obs [2] -> [2]"""
+    return jnp.clip(task[1:3] - obs, -1.0, 1.0)
+
+
 def exact_q(position: np.ndarray, action: np.ndarray, goal: np.ndarray) -> np.ndarray:
     """Q*(s, a) of the continuing problem at DISCOUNT, in closed form. [..., 2] each -> [...]
 
@@ -133,6 +138,7 @@ def _family(variant: str, tasks: Callable[[str], tuple[Task, ...]]) -> DeviceFam
         step=step,
         reward=reward,
         references=references,
+        oracle=oracle,
     )
 
 
