@@ -1,0 +1,31 @@
+"""Names of families that are not ours: `path/to/file.py:NAME`, and the entry points of installed packages. jax-free."""
+
+import functools
+import hashlib
+import importlib.metadata
+from pathlib import Path
+
+GROUP = "omrl.families"  # of entry points
+
+
+def file_of(name: str) -> tuple[Path, str] | None:
+    """`path/to/file.py:NAME` -> (path, NAME); None for any other name."""
+    path, colon, attribute = name.rpartition(":")
+    return (Path(path).expanduser(), attribute) if colon and path.endswith(".py") else None
+
+
+@functools.cache
+def entry_points() -> dict[str, importlib.metadata.EntryPoint]:
+    """The families that installed packages offer, by name. Nothing of theirs is imported."""
+    return {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
+
+
+def fingerprint(name: str) -> str | None:
+    """What the code behind a name is: the sha256 of the user's file, a package's version; None for our own families
+    (the code of omrl is on every card) and for a file that is not there."""
+    if found := file_of(name):
+        path, _ = found
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    if (point := entry_points().get(name)) and point.dist is not None:
+        return f"{point.dist.name} {point.dist.version}"
+    return None
