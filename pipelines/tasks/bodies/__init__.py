@@ -1,0 +1,1 @@
+"""The bodies, one file each: `make(...) -> Body`."""
