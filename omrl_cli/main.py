@@ -213,11 +213,16 @@ def gc(
 
 
 @command(app, Common)
-def families(common: Common) -> None:
-    """List the task families."""
+def families(
+    common: Common,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Show this one: `family/variant,option=value`.")
+    ] = None,
+) -> None:
+    """List the task families, or show one."""
     from omrl_cli import catalogue
 
-    catalogue.families(common)
+    catalogue.families(common, name)
 
 
 @command(app, Common)

@@ -5,6 +5,10 @@ import hashlib
 import importlib.metadata
 from pathlib import Path
 
+from pipelines.core.configs.base import nearest
+from pipelines.core.errors import InputMissing, UsageError
+from pipelines.core.families import FAMILIES, entry_of, parse
+
 GROUP = "omrl.families"  # of entry points
 
 
@@ -29,3 +33,16 @@ def fingerprint(name: str) -> str | None:
     if (point := entry_points().get(name)) and point.dist is not None:
         return f"{point.dist.name} {point.dist.version}"
     return None
+
+
+def refuse_unknown(name: str) -> None:
+    """Raises UsageError with the nearest name, option or value for a family that nobody offers, InputMissing for a file
+    that is not there. Builds and imports nothing."""
+    if entry_of(name) is not None:
+        parse(name)
+    elif found := file_of(name):
+        path, _ = found
+        if not path.is_file():
+            raise InputMissing(f"there is no file {path}", "a family is path/to/file.py:NAME, as seen from this folder")
+    elif name not in entry_points():
+        raise UsageError(f"unknown family {name!r}", nearest(name, [*FAMILIES, *entry_points()], "families"))

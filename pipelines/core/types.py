@@ -4,8 +4,8 @@
 stacked, mapped, donated and saved.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -171,7 +171,7 @@ class TaskFamily:
         definition: the environment pays it, relabelling uses it. Array-API code: numpy and jax, leading axes free
     references(task) -> {"random", "oracle", "ceiling": float}, undiscounted returns over one horizon (NaN: unknown)
     position(obs [..., O]) -> [..., 2] and scene(task): where an agent is from above, and what surrounds it
-    oracle(task [P], obs [O], key) -> action [A], in jax: a scripted actor that is told the task
+    scripted: policies that were written, not learned (`oracle`, ...); their acting state is the task's row [P]
     solid: the mechanics, for pictures in 3D
     """
 
@@ -188,7 +188,7 @@ class TaskFamily:
     about: About = About(reward="", start="")
     position: Callable[[Any], Any] | None = None
     scene: Callable[[Task], Scene] | None = None
-    oracle: Callable[[Array, Array, Array], Array] | None = None
+    scripted: "Mapping[str, Policy]" = field(default_factory=dict)
     solid: Solid | None = None
 
     @property

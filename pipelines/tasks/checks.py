@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pipelines.core.errors import CheckFailed, OmrlError, UsageError
-from pipelines.core.types import DeviceFamily, HostFamily, Task, TaskFamily, task_rows
+from pipelines.core.types import DeviceFamily, HostFamily, Policy, Task, TaskFamily, task_rows
 
 SPLITS = ("train", "test", "ood")
 MOST_STEPS = 25
@@ -261,7 +261,12 @@ def _extras(family: TaskFamily, task: Task, walk: Walk) -> None:
         _shape(family, "position", found, (walk.obs.shape[2], 2))
     if family.scene is not None:
         _guarded(family, "scene", family.scene, task)
-    if family.oracle is not None:
-        obs = jnp.asarray(walk.obs[0, 0, 0], family.space.obs_dtype)
-        action = _guarded(family, "oracle", family.oracle, jnp.asarray(task.row()), obs, jax.random.key(0))
-        _shape(family, "the oracle's action", action, family.space.action_shape)
+    row, key = jnp.asarray(task.row()), jax.random.key(0)
+    obs = jnp.asarray(walk.obs[0, 0, 0], family.space.obs_dtype)
+    for name, policy in family.scripted.items():
+
+        def first(policy: Policy = policy) -> jax.Array:
+            memory = policy.start(row, policy.begin(row, key), obs, key)
+            return policy.act(row, memory, obs, key, 0.0)
+
+        _shape(family, f"the action of {name!r}", _guarded(family, name, first), family.space.action_shape)

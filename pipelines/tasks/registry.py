@@ -13,11 +13,11 @@ import importlib.util
 import sys
 import traceback
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from pipelines.core import own
 from pipelines.core.configs.base import nearest
-from pipelines.core.errors import InputMissing, OmrlError, UsageError
+from pipelines.core.errors import OmrlError, UsageError
 from pipelines.core.families import FAMILIES, entry_of, parse
 from pipelines.core.types import DeviceFamily, HostFamily, TaskFamily
 from pipelines.tasks.checks import check
@@ -30,24 +30,25 @@ def find(name: str, evaluation: bool = False) -> TaskFamily:
     is not there, CheckFailed for a family whose parts disagree.
 
     `evaluation` applies what the protocol says of evaluation: BOReL's tests begin at a fixed place whatever the logs
-    began at. The module that the listing names has `build(variant name, options) -> TaskFamily`.
+    began at. The module that the listing names has `build(variant name, options) -> TaskFamily`, and may have
+    `scripted(variant name) -> {name: Policy}`.
     """
-    if entry_of(name) is None:
-        if found := own.file_of(name):
-            path, attribute = found
-            return _from_file(name, path.resolve(), attribute, own.fingerprint(name))
-        if name in own.entry_points():
-            return _from_package(name)
-        if offered := own.entry_points():
-            raise UsageError(f"unknown family {name!r}", nearest(name, [*FAMILIES, *offered], "families"))
-    return _build(str(parse(name, evaluation)))
+    own.refuse_unknown(name)
+    if entry_of(name) is not None:
+        return _build(str(parse(name, evaluation)))
+    if found := own.file_of(name):
+        path, attribute = found
+        return _from_file(name, path.resolve(), attribute, own.fingerprint(name))
+    return _from_package(name)
 
 
 @functools.cache
 def _build(name: str) -> TaskFamily:
     named = parse(name)
     module = importlib.import_module(f"pipelines.tasks.{FAMILIES[named.family].module}")
-    return cast(TaskFamily, dataclasses.replace(module.build(named.family, named.options), name=name))
+    family: TaskFamily = module.build(named.family, named.options)
+    scripted = module.scripted(named.family) if hasattr(module, "scripted") else family.scripted
+    return dataclasses.replace(family, name=name, scripted=scripted)
 
 
 @functools.cache
@@ -64,8 +65,7 @@ def _from_package(name: str) -> TaskFamily:
 @functools.cache
 def _from_file(name: str, path: Path, attribute: str, sha256: str | None) -> TaskFamily:
     """`sha256` is here for the cache: a file that changed is read again."""
-    if sha256 is None:
-        raise InputMissing(f"there is no file {path}", "--family takes path/to/file.py:NAME, as seen from this folder")
+    assert sha256 is not None
     spec = importlib.util.spec_from_file_location(f"omrl_own_{sha256[:16]}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.core import own
 from pipelines.core.errors import CheckFailed, InputMissing, UsageError
-from pipelines.core.types import DeviceFamily, Space, Task
+from pipelines.core.types import DeviceFamily, Space, Task, memoryless
 from pipelines.tasks import point, registry
 
 FILE = """
@@ -150,7 +150,9 @@ BAD = {
     ),
     "horizon 0": dataclasses.replace(point.TIME, horizon=0),
     "reward gives shape ()": dataclasses.replace(point.TIME, reward=lambda t, o, a, n, f: -jnp.sum(n**2)),
-    "the oracle's action is float32[3]": dataclasses.replace(point.TIME, oracle=lambda task, obs, key: task),
+    "the action of 'oracle' is float32[3]": dataclasses.replace(
+        point.TIME, scripted={"oracle": memoryless(lambda task, obs, key, explore: task, None)}
+    ),
     "position is float32": dataclasses.replace(point.TIME, position=lambda obs: obs[..., :1]),
 }
 
