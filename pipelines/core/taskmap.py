@@ -65,11 +65,10 @@ class TaskAxis:
             return jax.lax.map(lambda row: one(step, *row), args)
 
         program = jax.jit(share, donate_argnums=donate)
+        pool = ThreadPoolExecutor(len(self.devices))  # compiles for all devices at once, too
 
         def call(step: int, *args: Any) -> Any:
-            shares = self._split(args)
-            with ThreadPoolExecutor(len(shares)) as pool:  # compiles for all devices at once, too
-                return self._join(list(pool.map(lambda mine: program(np.int32(step), *mine), shares)))
+            return self._join(list(pool.map(lambda mine: program(np.int32(step), *mine), self._split(args))))
 
         return call
 

@@ -1,4 +1,7 @@
-"""collect: one ordinary agent per task, all tasks at once, everything they saw kept in order. () -> replay-log"""
+"""collect: one ordinary agent per task, all tasks at once, everything they saw kept in order. () -> replay-log
+
+On a device family steps and updates alternate inside one scan; `collect_host` does the same around a simulator.
+"""
 
 from typing import Any, NamedTuple
 
@@ -11,10 +14,11 @@ from pipelines.core.configs.stages import CollectConfig
 from pipelines.core.learn import stage_key, task_keys
 from pipelines.core.taskmap import TaskAxis
 from pipelines.core.trees import task_leaf, to_dict
-from pipelines.core.types import Algorithm, Array, Log, Metrics, TaskFamily, task_rows
+from pipelines.core.types import Algorithm, Array, DeviceFamily, HostFamily, Log, Metrics, Task, TaskFamily, task_rows
 from pipelines.core.work import Product, Work
 from pipelines.stages import learners
 from pipelines.stages.blocks import Plan, run_blocks, snapshot_arrays
+from pipelines.stages.collect_host import Collection, uniform_action
 from pipelines.tasks import registry
 
 
@@ -26,7 +30,7 @@ class Carry(NamedTuple):
     recorder: rollouts.Recorder
 
 
-def begin(family: TaskFamily, algorithm: Algorithm, config: CollectConfig, task: Array, key: Array) -> Carry:
+def begin(family: DeviceFamily, algorithm: Algorithm, config: CollectConfig, task: Array, key: Array) -> Carry:
     init_key, memory_key, reset_key = jax.random.split(key, 3)
     learner = algorithm.init(init_key, None)
     acting = algorithm.acting(learner)
@@ -36,7 +40,7 @@ def begin(family: TaskFamily, algorithm: Algorithm, config: CollectConfig, task:
 
 
 def interact(
-    family: TaskFamily, algorithm: Algorithm, config: CollectConfig, carry: Carry, n: Array, task: Array, key: Array
+    family: DeviceFamily, algorithm: Algorithm, config: CollectConfig, carry: Carry, n: Array, task: Array, key: Array
 ) -> tuple[Carry, tuple[Array, Array]]:
     """Environment step n, and its row in the log. -> (carry, (return so far, whether the episode ended))
 
@@ -44,8 +48,7 @@ def interact(
     """
     act_key, step_key, reset_key = jax.random.split(key, 3)
     acting, live, rec = algorithm.acting(carry.learner), carry.live, carry.recorder
-    low, high = jnp.asarray(family.space.low), jnp.asarray(family.space.high)
-    uniform = jax.random.uniform(act_key, family.space.action_shape, minval=low, maxval=high)
+    uniform = uniform_action(family.space, act_key)
     explored = algorithm.policy.act(acting, live.memory, live.obs, act_key, 1.0)
     action = jnp.where(n < config.random_steps, uniform, explored)
     after, row = rollouts.step(family, algorithm.policy, acting, task, live, action, step_key)
@@ -57,7 +60,7 @@ def interact(
     return Carry(carry.learner, live_next, recorder), (rec.total + row.reward, done)
 
 
-def block(family: TaskFamily, algorithm: Algorithm, config: CollectConfig) -> Any:
+def block(family: DeviceFamily, algorithm: Algorithm, config: CollectConfig) -> Any:
     """`run(step, carry, task, key) -> (carry, metrics)`: `block_steps` steps, each followed by one update."""
 
     def learn(learner: Any, log: Log, key: Array, n: Array) -> tuple[Any, Metrics]:
@@ -98,15 +101,13 @@ def run(work: Work) -> Product:
     family = registry.find(config.family)
     tasks = family.tasks("train")
     algorithm = learners.make(config.algorithm, config.agent, family.space, family.discount)
-    axis = TaskAxis(len(tasks), config.mapping)
-    rows = axis.put(task_rows(tasks))
-    init_keys, keys = (
-        axis.put(task_keys(key, [task.id for task in tasks]))
-        for key in jax.random.split(stage_key(work.seed, "collect"))
-    )
-    carry = axis.over_tasks(lambda step, task, key: begin(family, algorithm, config, task, key))(0, rows, init_keys)
-    advance = axis.over_tasks(block(family, algorithm, config), donate=(1,))
-    plan = Plan(
+    collect = on_host if isinstance(family, HostFamily) else on_devices
+    logs, snapshots, diverged = collect(work, family, tasks, algorithm)
+    return product(config, family, algorithm, tasks, logs, snapshots, diverged)
+
+
+def plan_of(config: CollectConfig, tasks: tuple[Task, ...]) -> Plan:
+    return Plan(
         total=config.steps,
         block=config.block_steps,
         snapshots=config.num_snapshots,
@@ -115,6 +116,25 @@ def run(work: Work) -> Product:
         tasks=tuple(task.name for task in tasks),
     )
 
+
+def both_keys(work: Work, axis: TaskAxis, tasks: tuple[Task, ...]) -> tuple[Any, Any]:
+    """Each task's key for the beginning, and the one for the rest, on the devices."""
+    init_keys, keys = (
+        axis.put(task_keys(key, [task.id for task in tasks]))
+        for key in jax.random.split(stage_key(work.seed, "collect"))
+    )
+    return init_keys, keys
+
+
+def on_devices(work: Work, family: Any, tasks: tuple[Task, ...], algorithm: Algorithm) -> tuple[Log, Any, np.ndarray]:
+    """-> (logs [T, ...], snapshots, failures of the physics [T])"""
+    config: Any = work.config
+    axis = TaskAxis(len(tasks), config.mapping)
+    rows = axis.put(task_rows(tasks))
+    init_keys, keys = both_keys(work, axis, tasks)
+    carry = axis.over_tasks(lambda step, task, key: begin(family, algorithm, config, task, key))(0, rows, init_keys)
+    advance = axis.over_tasks(block(family, algorithm, config), donate=(1,))
+
     def step(number: int, carry: Any) -> tuple[Any, dict[str, Any]]:
         carry, metrics = advance(number, carry, rows, keys)
         return carry, axis.get(metrics)
@@ -122,12 +142,33 @@ def run(work: Work) -> Product:
     def acting(carry: Carry) -> Any:
         return axis.get(algorithm.acting(carry.learner))
 
-    carry, snapshots = run_blocks(work, plan, carry, step, acting, axis.put_padded)
-    logs = axis.get(carry.recorder.log)
-    return product(config, family, algorithm, tasks, logs, snapshots)
+    carry, snapshots = run_blocks(work, plan_of(config, tasks), carry, step, acting, axis.put_padded)
+    return axis.get(carry.recorder.log), snapshots, np.zeros(len(tasks), int)
 
 
-def product(config: Any, family: TaskFamily, algorithm: Algorithm, tasks: Any, logs: Log, snapshots: Any) -> Product:
+def on_host(work: Work, family: Any, tasks: tuple[Task, ...], algorithm: Algorithm) -> tuple[Log, Any, np.ndarray]:
+    """-> (logs [T, ...], snapshots, failures of the physics [T])"""
+    config: Any = work.config
+    axis = TaskAxis(len(tasks), config.mapping)
+    init_keys, keys = both_keys(work, axis, tasks)
+    with family.simulate(task_rows(tasks, np.float64)) as simulator:
+        collection = Collection(family, algorithm, config, axis, tasks, simulator, keys)
+
+        def acting(carry: Any) -> Any:
+            return axis.get(algorithm.acting(carry[0].learner))
+
+        (learning, moving), snapshots = run_blocks(
+            work, plan_of(config, tasks), collection.begin(init_keys), collection.advance, acting, collection.restore
+        )
+    for task, count in zip(tasks, moving.diverged, strict=True):
+        if count:
+            work.tell.note(f"the physics failed in {count} episode(s) of task {task.name}; they are truncated there")
+    return axis.get(learning.recorder.log), snapshots, moving.diverged
+
+
+def product(
+    config: Any, family: TaskFamily, algorithm: Algorithm, tasks: Any, logs: Log, snapshots: Any, diverged: np.ndarray
+) -> Product:
     """One leaf per task and column, unused observation slots cut off."""
     arrays: dict[str, Any] = {}
     metrics: dict[str, float] = {}
@@ -147,5 +188,14 @@ def product(config: Any, family: TaskFamily, algorithm: Algorithm, tasks: Any, l
         "agent": config.agent.model_dump(mode="json"),
         "transitions": config.steps * len(tasks),
     }
-    name = family.name.replace("/", "-")
+    if diverged.any():
+        extra["diverged"] = {task.name: int(count) for task, count in zip(tasks, diverged, strict=True) if count}
+    if isinstance(family, HostFamily) and not family.restorable:
+        extra["resume"] = "at an episode boundary: the simulator's state cannot be restored"
+    name = alias_of(family.name)
     return Product(arrays, metrics, [task.to_json() for task in tasks], extra, name=name)
+
+
+def alias_of(family: str) -> str:
+    """A family's name as part of an alias: letters, digits and dashes."""
+    return "-".join("".join(c if c.isalnum() else " " for c in family).split())

@@ -5,7 +5,8 @@ s0. Snapshots are evaluated too, so that return and value over training can be d
 during training.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -15,7 +16,7 @@ from pipelines.core.errors import UsageError
 from pipelines.core.learn import stage_key, task_keys
 from pipelines.core.taskmap import TaskAxis
 from pipelines.core.trees import from_dict
-from pipelines.core.types import Array, Task, TaskFamily, task_rows
+from pipelines.core.types import Algorithm, DeviceFamily, HostFamily, Task, TaskFamily, task_rows
 from pipelines.core.work import Product, Work
 from pipelines.stages import learners
 from pipelines.tasks import registry
@@ -54,6 +55,17 @@ def spread_over(tree: Any, chosen: list[int] | None, num_tasks: int) -> Any:
     return jax.tree.map(lambda leaf: np.broadcast_to(leaf, (num_tasks, *np.shape(leaf))), tree)
 
 
+def player(
+    family: TaskFamily, algorithm: Algorithm, num_episodes: int, axis: TaskAxis, tasks: tuple[Task, ...]
+) -> Callable[[Any, Any], rollouts.Episodes]:
+    """`play(acting [T, ...], keys [T]) -> Episodes` `[T, P, ...]` in numpy, by the driver of the family's engine."""
+    if isinstance(family, HostFamily):
+        return rollouts.host_zero_shot(family, algorithm.policy, family.discount, num_episodes, axis, tasks)
+    one = rollouts.zero_shot(cast(DeviceFamily, family), algorithm.policy, family.discount, num_episodes)
+    mapped, rows = axis.over_tasks(lambda step, *args: one(*args)), axis.put(task_rows(tasks))
+    return lambda acting, keys: axis.get(mapped(0, acting, rows, keys))
+
+
 def evaluate(work: Work, family: TaskFamily, tasks: tuple[Task, ...], chosen: list[int] | None) -> dict[str, Any]:
     """All tasks, episodes and snapshots. -> the arrays of the report"""
     config: Any = work.config
@@ -61,16 +73,14 @@ def evaluate(work: Work, family: TaskFamily, tasks: tuple[Task, ...], chosen: li
     extra, arrays = policy.card.extra, policy.arrays()
     algorithm = learners.make(extra["algorithm"], extra["agent"], family.space, family.discount)
     axis = TaskAxis(len(tasks), config.mapping)
-    rows = axis.put(task_rows(tasks))
     final_keys, curve_keys = (
         axis.put(task_keys(key, [task.id for task in tasks])) for key in jax.random.split(stage_key(work.seed, "eval"))
     )
     acting = axis.put(spread_over(from_dict(algorithm.acting_type, arrays["acting"]), chosen, len(tasks)))
-    play = rollouts.zero_shot(family, algorithm.policy, family.discount, config.episodes)
-    episodes = axis.get(axis.over_tasks(lambda step, *args: play(*args))(0, acting, rows, final_keys))
+    episodes = player(family, algorithm, config.episodes, axis, tasks)(acting, final_keys)
     out = {
         "returns": episodes.returns,
-        "obs": episodes.obs,
+        "obs": episodes.path,
         "value": episodes.value.mean(1),
         "discounted_return": episodes.discounted.mean(1),
     }
@@ -80,15 +90,11 @@ def evaluate(work: Work, family: TaskFamily, tasks: tuple[Task, ...], chosen: li
         snapshots = from_dict(algorithm.acting_type, arrays["snapshots"])  # [S, ...] or [S, T, ...]
         if chosen is not None:
             snapshots = jax.tree.map(lambda leaf: np.swapaxes(leaf, 0, 1), snapshots)
-        few = rollouts.zero_shot(family, algorithm.policy, family.discount, config.curve_episodes)
-
-        def along(step: Array, snapshots: Any, task: Array, key: Array) -> Any:
-            seen = jax.lax.map(lambda one: few(one, task, key), snapshots)
-            return seen.returns.mean(1), seen.value.mean(1), seen.discounted.mean(1)
-
+        play = player(family, algorithm, config.curve_episodes, axis, tasks)
         spread = axis.put(spread_over(snapshots, chosen, len(tasks)))
-        found = axis.get(axis.over_tasks(along)(0, spread, rows, curve_keys))
-        curve = {name: values.T for name, values in zip(curve, found, strict=True)}
+        seen = [play(jax.tree.map(lambda leaf: leaf[:, s], spread), curve_keys) for s in range(len(steps))]  # noqa: B023
+        found = [[getattr(one, name).mean(1) for one in seen] for name in ("returns", "value", "discounted")]
+        curve = {name: np.stack(values) for name, values in zip(curve, found, strict=True)}
     return out | {"curve_step": steps} | {f"curve_{name}": values for name, values in curve.items()}
 
 
@@ -96,7 +102,7 @@ def run(work: Work) -> Product:
     """Evaluates `inputs["policy"]`. Raises UsageError for a split without tasks."""
     config: Any = work.config
     card = work.inputs["policy"].card
-    family = registry.find(card.extra["family"])
+    family = registry.find(card.extra["family"], evaluation=True)
     tasks = family.tasks(config.split)
     if not tasks:
         raise UsageError(f"{family.name} has no {config.split} tasks", "--split train or --split test")

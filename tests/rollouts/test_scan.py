@@ -62,11 +62,11 @@ def episodes(family, policy=None, num=6, key=0):
 def test_returns_are_those_of_a_loop():
     family = line(horizon=5, discount=0.9)
     found = episodes(family)
-    assert set(found.obs[:, 0, 0].tolist()) == {0.0, 0.5}  # the starts differ
+    assert set(found.path[:, 0, 0].tolist()) == {0.0, 0.5}  # the starts differ
     length = math.ceil(math.log(1e-3) / math.log(0.9))
     for episode in range(6):
-        places, rewards = by_hand(found.obs[episode, 0, 0], length)
-        np.testing.assert_allclose(found.obs[episode, :, 0], places[:6], rtol=1e-5)
+        places, rewards = by_hand(found.path[episode, 0, 0], length)
+        np.testing.assert_allclose(found.path[episode, :, 0], places[:6], rtol=1e-5)
         np.testing.assert_allclose(found.rewards[episode], rewards[:5], rtol=1e-5)
         np.testing.assert_allclose(found.returns[episode], rewards[:5].sum(), rtol=1e-5)
         np.testing.assert_allclose(found.discounted[episode], (rewards * 0.9 ** np.arange(length)).sum(), rtol=1e-4)
@@ -75,8 +75,8 @@ def test_returns_are_those_of_a_loop():
 def test_each_episode_begins_with_an_empty_memory():
     """The first move is a multiple of what the memory holds, so it is none; the value at the start sees no row."""
     found = episodes(line(horizon=3))
-    np.testing.assert_array_equal(found.obs[:, 1], found.obs[:, 0])
-    np.testing.assert_array_equal(found.value, found.obs[:, 0, 0])
+    np.testing.assert_array_equal(found.path[:, 1], found.path[:, 0])
+    np.testing.assert_array_equal(found.value, found.path[:, 0, 0])
 
 
 @pytest.mark.parametrize(("discount", "length"), [(0.5, 10), (0.9, 66), (0.1, 4), (0.0, 4)])
@@ -86,7 +86,7 @@ def test_the_discounted_return_is_followed_to_a_thousandth(discount, length):
     still = counting()
     still = Policy(still.begin, still.start, lambda *args: jnp.zeros(1), still.observe, still.value)
     found = episodes(family, still)
-    reward = 2 * found.obs[:, 0, 0]
+    reward = 2 * found.path[:, 0, 0]
     np.testing.assert_allclose(found.discounted, reward * (discount ** np.arange(length)).sum(), rtol=1e-5)
     np.testing.assert_allclose(found.discounted, reward / (1 - discount), rtol=1e-3)
     np.testing.assert_allclose(found.returns, 4 * reward, rtol=1e-6)
@@ -96,7 +96,7 @@ def test_nothing_is_paid_past_a_terminal_state():
     family = line(horizon=8, discount=0.9, ends_at=1.0)
     found = episodes(family)
     for episode in range(6):
-        places, rewards = by_hand(found.obs[episode, 0, 0], 66)
+        places, rewards = by_hand(found.path[episode, 0, 0], 66)
         last = int(np.argmax(places[1:] >= 1.0))
         assert 0 < last < 7
         paid = np.where(np.arange(66) <= last, rewards, 0)
@@ -109,7 +109,7 @@ def test_a_policy_without_a_value_has_none():
 
 
 def test_keys_decide_everything():
-    first, second, other = (episodes(line(), num=16, key=key).obs for key in (0, 0, 1))
+    first, second, other = (episodes(line(), num=16, key=key).path for key in (0, 0, 1))
     np.testing.assert_array_equal(first, second)
     assert (first != other).any()
 

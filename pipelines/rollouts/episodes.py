@@ -1,0 +1,35 @@
+"""What both drivers give: episodes of one policy on one task."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from pipelines.core.types import Array, TaskFamily
+
+DISCOUNT_FLOOR = 1e-3  # a discounted return is followed until the discount falls below this
+DRAWN = 4  # an observation of no more numbers than this is its own place in a picture
+
+
+class Episodes(NamedTuple):
+    """Zero-shot episodes of one acting state on one task. P episodes, H horizon."""
+
+    returns: Array  # [P] undiscounted, over the horizon
+    discounted: Array  # [P] followed until the discount falls below 1e-3; NaN where a host family's horizon is shorter
+    value: Array  # [P] Q(s0, a0); NaN where the policy has none
+    path: Array  # [P, H + 1, 2] where the agent was, see `places`
+    rewards: Array  # [P, H]
+
+
+def tail_steps(discount: float) -> int:
+    """Steps until a discounted return is all there."""
+    return math.ceil(math.log(DISCOUNT_FLOOR) / math.log(discount)) if 0 < discount < 1 else 0
+
+
+def places(family: TaskFamily) -> Callable[[Any], Any]:
+    """`obs [..., O] -> [..., K]`, what a picture from above needs: the family's position, else a short observation
+    itself, else nothing (K = 0)."""
+    if family.position is not None:
+        return family.position
+    if family.space.obs_dim <= DRAWN:
+        return lambda obs: obs
+    return lambda obs: obs.reshape(*obs.shape[: obs.ndim - len(family.space.obs_shape)], -1)[..., :0]

@@ -1,0 +1,105 @@
+"""The loop driver against the scan driver: one family behind both kinds of engine."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pipelines import rollouts
+from pipelines.core.taskmap import TaskAxis
+from pipelines.core.types import Policy
+from tests.rollouts.test_scan import counting
+from tests.toys import hosted, line
+
+TASKS = 3
+
+
+def both(family, policy, num_episodes=4, **host):
+    """(scan's episodes, loop's episodes), leaves [T, P, ...], of the same acting states and keys."""
+    tasks = family.tasks("train")
+    axis = TaskAxis(len(tasks))
+    keys = axis.put(jax.random.split(jax.random.key(5), len(tasks)))
+    acting = axis.put(np.linspace(0.1, 0.3, len(tasks), dtype=np.float32))
+    rows = axis.put(np.stack([task.row() for task in tasks]))
+    one = rollouts.zero_shot(family, policy, family.discount, num_episodes)
+    scanned = axis.get(axis.over_tasks(lambda step, *args: one(*args))(0, acting, rows, keys))
+    run = rollouts.host_zero_shot(hosted(family, **host), policy, family.discount, num_episodes, axis, tasks)
+    return scanned, run(acting, keys)
+
+
+def assert_same(scanned, looped, names):
+    for name in names:
+        np.testing.assert_allclose(getattr(looped, name), getattr(scanned, name), rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_both_drivers_play_the_same_episodes():
+    scanned, looped = both(line(horizon=7, discount=0.3, num_tasks=TASKS), counting())
+    assert len(np.unique(scanned.path[:, :, 0])) == 2  # the starts differ
+    assert_same(scanned, looped, rollouts.Episodes._fields)
+
+
+def test_both_drivers_stop_at_a_terminal_state():
+    """`path` differs: behind a simulator nobody moves a fallen body on."""
+    policy = counting()
+    walks = Policy(policy.begin, policy.start, lambda *a: jnp.full(1, 0.3), policy.observe, policy.value)
+    scanned, looped = both(line(horizon=9, discount=0.3, ends_at=1.0, num_tasks=TASKS), walks)
+    assert (scanned.rewards[..., -1] == 0).all()
+    assert_same(scanned, looped, ("returns", "discounted", "value", "rewards"))
+    ended = (looped.rewards != 0).sum(-1)
+    for task in range(TASKS):
+        for episode in range(4):
+            last = ended[task, episode]
+            assert (looped.path[task, episode, last:] == looped.path[task, episode, last]).all()
+
+
+def test_a_return_that_needs_more_steps_than_the_horizon_is_unknown():
+    scanned, looped = both(line(horizon=7, discount=0.9, num_tasks=TASKS), counting())
+    assert np.isfinite(scanned.discounted).all()
+    assert np.isnan(looped.discounted).all()
+    assert_same(scanned, looped, ("returns", "value", "rewards"))
+
+
+def test_many_episodes_are_the_same_whichever_are_played_together(monkeypatch):
+    family = line(horizon=5, discount=0.3, num_tasks=TASKS)
+    together = both(family, counting(), 6)[1]
+    monkeypatch.setattr(rollouts.loop, "MOST_ENVIRONMENTS", 2 * TASKS)
+    in_parts = both(family, counting(), 6)[1]
+    for a, b in zip(together, in_parts, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_an_episode_whose_physics_failed_pays_nothing_more():
+    family = line(horizon=6, discount=0.3, num_tasks=TASKS)
+    scanned, looped = both(family, counting(), breaks_at=3)
+    assert (looped.rewards[0, 0, 4:] == 0).all()
+    assert (scanned.rewards[0, 0, 4:] != 0).any()
+    np.testing.assert_allclose(looped.rewards[1:], scanned.rewards[1:], rtol=1e-5)  # the others go on
+
+
+def test_a_policy_remembers_nothing_of_what_came_before():
+    """The control: without `start` the memory of 7 rows that `begin` gave moves the first step."""
+    policy = counting()
+    forgetful = Policy(policy.begin, lambda acting, memory, obs, key: memory, policy.act, policy.observe, policy.value)
+    _, looped = both(line(horizon=5, discount=0.3, num_tasks=TASKS), counting())
+    _, spoilt = both(line(horizon=5, discount=0.3, num_tasks=TASKS), forgetful)
+    np.testing.assert_array_equal(looped.path[:, :, 1], looped.path[:, :, 0])
+    assert (spoilt.path[:, :, 1] != spoilt.path[:, :, 0]).any()
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_cutting_an_episode_keeps_its_rows(ended):
+    """3 rows written, of an episode that runs on or has just ended; then a new one begins at 9."""
+    family = line(horizon=3 if ended else 5)
+    rec = rollouts.recorder(family, 6, jnp.zeros(1))
+    policy = counting()
+    live = rollouts.begin(
+        family, policy, jnp.float32(0.1), jnp.array([2.0]), policy.begin(None, None), jax.random.key(0)
+    )
+    for n in range(3):
+        live, row = rollouts.step(family, policy, 0.1, jnp.array([2.0]), live, jnp.array([0.25]), jax.random.key(n))
+        rec = rollouts.record(rec, row, live.step - 1, jnp.int32(0), jnp.array([5.0]))
+    rec = rollouts.cut(rec, jnp.array([9.0]))
+    assert rec.log.truncated.tolist()[:3] == [False, False, True]
+    assert int(rec.episode) == 1
+    assert rec.log.obs[4, 0] == 9.0  # rows 0..2 took the slots 0..3
+    np.testing.assert_allclose(np.diff(rec.log.obs[:4, 0]), 0.25, rtol=1e-6)
