@@ -8,19 +8,18 @@ Differs:
 - tiMe gives no grids: cheetah 0.05 k for k = 1..29 (30 equal segments; its three tests are midpoints), hopper 16 values
   from 0 to 2.35, ends included (all three tests unseen).
 - MQL draws the ant's, humanoid's and walker's tasks with its run's seed; these are those of its seed 0.
-- BOReL draws a task from each run's seed; the order of its draws is not known. Ours are the first draws: training task
-  s from seed s, test tasks from one generator of seed 73, cheetah by NumPy, ant by Python's `random`, as its
-  environments do.
+- BOReL draws a task from each run's seed and keeps no list; ours are one draw of each split, as in `navigation`: seed 0
+  for training tasks, 73 (that of its evaluation) for test tasks.
 """
 
 import functools
 import math
-import random
 from collections.abc import Sequence
 
 import numpy as np
 
 from pipelines.core.types import Task
+from pipelines.tasks import navigation
 
 Lists = dict[str, tuple[Task, ...]]
 SPLITS = ("train", "test", "ood")
@@ -74,8 +73,8 @@ def cheetah_mbml() -> Lists:
 
 
 def cheetah_borel() -> Lists:
-    train = [legacy(seed).uniform(0, 3) for seed in range(100)]
-    return _numbers("velocity", " m/s", train=train, test=legacy(73).uniform(0, 3, 20))
+    train, test = legacy(navigation.TRAIN_SEED).uniform(0, 3, 100), legacy(navigation.TEST_SEED).uniform(0, 3, 20)
+    return _numbers("velocity", " m/s", train=train, test=test)
 
 
 def cheetah_mql() -> Lists:
@@ -140,14 +139,8 @@ def ant_goal_mql() -> Lists:
 
 
 def ant_semicircle_borel() -> Lists:
-    def one(angle: float, split: str) -> Task:
-        params = {"angle": angle, "x": math.cos(angle), "y": math.sin(angle)}
-        return Task(round(angle * 1_000_000), f"{math.degrees(angle):.5g}deg", split, params)
-
-    evaluation = random.Random(73)
-    train = [random.Random(seed).uniform(0, math.pi) for seed in range(80)]
-    test = [evaluation.uniform(0, math.pi) for _ in range(20)]
-    return {"train": tuple(one(a, "train") for a in train), "test": tuple(one(a, "test") for a in test)}
+    """The point robot's angles, on the unit semicircle too."""
+    return {split: navigation.semicircle_tasks(split) for split in ("train", "test")}
 
 
 # ---- walker: a multiplier for every element of four arrays -----------------------------------------------------------
