@@ -30,6 +30,7 @@ from pipelines.stages.presets import PRESETS
 from pipelines.stages.registry import STAGES
 
 SPACE = Space(obs_shape=(3,), action_shape=(2,), low=(-1.0, -1.0), high=(1.0, 1.0))
+GRID = Space(obs_shape=(3,), action_shape=(), num_actions=4, action_dtype="int32")
 DISCOUNT = 0.9
 
 # ---- logs ------------------------------------------------------------------------------------------------------------
@@ -49,7 +50,9 @@ def make_log(
     dies = np.isin(episode, terminal) & is_end
     return Log(
         obs=rng.normal(size=(num_rows + len(lengths), *space.obs_shape)).astype(np.float32),
-        action=rng.uniform(-1, 1, (num_rows, *space.action_shape)).astype(np.float32),
+        action=rng.uniform(-1, 1, (num_rows, *space.action_shape)).astype(np.float32)
+        if space.num_actions is None
+        else rng.integers(0, space.num_actions, num_rows).astype(np.int32),
         reward=(10 * np.arange(num_rows) + rng.uniform(-1, 1, num_rows)).astype(np.float32),
         terminal=dies,
         truncated=is_end & ~dies,
@@ -78,6 +81,7 @@ def spoiled(tree: Any) -> Any:
 _SAC = {"hidden": (8,), "batch_size": 6}
 AGENTS: dict[str, dict[str, Any]] = {
     "sac": _SAC,
+    "dqn": {**_SAC, "explore_steps": 10},
     "batch-sac": _SAC,
     "pooled-batch-sac": _SAC,
     "batch-pearl": {**_SAC, "latent_dim": 3, "encoder_hidden": (8,), "context_size": 4},
@@ -97,7 +101,12 @@ AGENTS: dict[str, dict[str, Any]] = {
 
 def make(name: str, **fields: Any) -> Algorithm:
     """The algorithm `name` with nets of 8 units, on a family of discount DISCOUNT."""
-    return learners.make(name, {**AGENTS[name], **fields}, SPACE, DISCOUNT)
+    return learners.make(name, {**AGENTS[name], **fields}, space_of(name), DISCOUNT)
+
+
+def space_of(name: str) -> Space:
+    """Where algorithm `name` acts."""
+    return GRID if name in learners.DISCRETE else SPACE
 
 
 def logs_of(num_tasks: int) -> Log:
@@ -108,7 +117,7 @@ def logs_of(num_tasks: int) -> Log:
 def data_of(name: str) -> Any:
     """What algorithm `name` learns from: one log, or the logs of three tasks (and their teachers' values)."""
     if name not in learners.SHARED:
-        return make_log(0)
+        return make_log(0, space=space_of(name))
     logs = logs_of(3)
     if name != "time":
         return logs

@@ -27,6 +27,7 @@ class Entry(NamedTuple):
     options: Options = MappingProxyType({})
     # what evaluation overrules: the protocol, whatever the log was made with
     evaluation: Mapping[str, str] = MappingProxyType({})
+    discrete: bool = False
 
 
 _ENGINES = ("mujoco", "brax", "brax-spring", "brax-positional", "brax-generalized")
@@ -67,7 +68,7 @@ FAMILIES: dict[str, Entry] = {
     ),
     "gridworld/borel": Entry(
         "5x5 grid, 21 candidate goals, discrete actions (BOReL); test = training goals",
-        *(21, 21, 2, 1, 15, 0, "gridworld", {"start": ("uniform", "fixed")}, _FIXED),
+        *(21, 21, 2, 1, 15, 0, "gridworld", {"start": ("uniform", "fixed")}, _FIXED, True),
     ),
     "umaze-goal/mbml-m": Entry(
         "a particle in a U-shaped maze, goals in its arms (MBML)", 10, 10, 4, 2, 300, 0, "umaze"

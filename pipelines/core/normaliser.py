@@ -16,9 +16,11 @@ class Normaliser(NamedTuple):
     reward_std: Array  # []
 
     def obs(self, obs: Array) -> Array:
-        """[..., O] -> [..., O], mean 0 and standard deviation 1 on the log it was fitted to."""
+        """[..., O] -> [..., O], mean 0 and standard deviation 1 on the log it was fitted to; images come out flat."""
         mean, std = jnp.broadcast_to(self.obs_mean, obs.shape), jnp.broadcast_to(self.obs_std, obs.shape)
-        return (obs - mean) / std
+        scaled = (obs - mean) / std
+        lead = obs.shape[: obs.ndim - self.obs_mean.ndim]
+        return scaled.reshape(*lead, -1) if self.obs_mean.ndim > 1 else scaled
 
     def reward(self, reward: Array) -> Array:
         """[...] -> [...], mean 0 and standard deviation 1."""
@@ -37,6 +39,7 @@ def moments(values: Array, valid: Array) -> tuple[Array, Array]:
     A deviation below SMALLEST becomes 1.
     """
     axes = tuple(range(valid.ndim))
+    values = values.astype(jnp.float32)  # images are bytes, whose sums would wrap around
     weight = valid.reshape(valid.shape + (1,) * (values.ndim - valid.ndim))
     count = jnp.maximum(valid.sum(), 1)
     mean = jnp.where(weight, values, 0).sum(axes) / count

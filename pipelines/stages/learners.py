@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.algos import pearl, sac, time
-from pipelines.core.configs.algorithms import PearlConfig, SacConfig, TimeConfig
+from pipelines.algos import dqn, pearl, sac, time
+from pipelines.core.configs.algorithms import DqnConfig, PearlConfig, SacConfig, TimeConfig
 from pipelines.core.configs.base import Config, resolve
 from pipelines.core.errors import StageFailed, UsageError, WrongKind
 from pipelines.core.samplers import pooled
@@ -15,14 +15,24 @@ from pipelines.core.types import Algorithm, Log, Space, Task
 
 SHARED = frozenset({"pooled-batch-sac", "batch-pearl", "time"})  # one acting state for all tasks
 
+DISCRETE = frozenset({"dqn"})  # what acts where actions are discrete, and only there
+
 
 def make(name: str, config: Config | Mapping[str, Any], space: Space, discount: float) -> Algorithm:
-    """The algorithm that a stage or a card names. Raises WrongKind for a name this version does not know."""
+    """The algorithm that a stage or a card names.
+
+    Raises WrongKind for a name this version does not know, UsageError where it cannot act in the space.
+    """
 
     def agent(kind: type[Config]) -> Any:
         return config if isinstance(config, Config) else resolve(kind, config, prefix="agent.")
 
+    if (name in DISCRETE) != (space.num_actions is not None):
+        actions = "continuous actions" if space.num_actions is None else f"{space.num_actions} discrete actions"
+        raise UsageError(f"{name} cannot act in a family with {actions}", "--set algorithm=dqn is for discrete ones")
     match name:
+        case "dqn":
+            return dqn.make(agent(DqnConfig), space, discount)
         case "sac" | "batch-sac":
             return sac.make(agent(SacConfig), space, discount)
         case "pooled-batch-sac":

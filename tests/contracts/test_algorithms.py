@@ -10,9 +10,9 @@ import pytest
 
 from pipelines.core.configs import stages
 from pipelines.core.trees import from_dict, is_record, to_dict
-from pipelines.core.types import Algorithm, transitions
+from pipelines.core.types import Algorithm, Space, transitions
 from pipelines.stages import learners
-from tests.toys import AGENTS, SPACE, data_of, make, make_log
+from tests.toys import AGENTS, data_of, make, make_log, space_of
 
 
 class Built(NamedTuple):
@@ -44,7 +44,7 @@ def built(request: pytest.FixtureRequest) -> Built:
         data=data,
         sample=jax.jit(algorithm.sample),
         update=jax.jit(algorithm.update, donate_argnums=0),
-        fresh=lambda: init(jax.random.key(7), None if request.param == "sac" else data),
+        fresh=lambda: init(jax.random.key(7), None if request.param in ("sac", "dqn") else data),
     )
 
 
@@ -132,6 +132,7 @@ class Acting(NamedTuple):
     state: Any
     obs: Any
     row: Any
+    space: Space
 
     def started(self) -> Any:
         memory = self.policy.begin(self.state, jax.random.key(0))
@@ -140,8 +141,9 @@ class Acting(NamedTuple):
 
 @pytest.fixture(scope="module")
 def player(built: Built) -> Acting:
-    row = transitions(jax.tree.map(jnp.asarray, make_log(0)), jnp.int32(4))
-    return Acting(built.algorithm.policy, built.algorithm.acting(built.fresh()), row.obs, row)
+    space = space_of(built.name)
+    row = transitions(jax.tree.map(jnp.asarray, make_log(0, space=space)), jnp.int32(4))
+    return Acting(built.algorithm.policy, built.algorithm.acting(built.fresh()), row.obs, row, space)
 
 
 def test_memory_keeps_its_shape(player):
@@ -161,10 +163,11 @@ def test_actions_fit_the_space_and_explore_is_traced(player):
     keys = jax.random.split(jax.random.key(2), 20)
     actions = np.array([act(explore, key) for explore in (0.0, 0.5, 1.0) for key in keys])
     assert act._cache_size() == 1
-    assert actions.dtype == SPACE.action_dtype
-    assert actions.shape == (60, *SPACE.action_shape)
-    assert (np.abs(actions) <= 1).all()
-    assert np.ptp(actions[40:], axis=0).min() > 0  # exploring, no two are the same
+    assert actions.dtype == player.space.action_dtype
+    assert actions.shape == (60, *player.space.action_shape)
+    most = 1 if player.space.num_actions is None else player.space.num_actions - 1
+    assert (np.abs(actions) <= most).all()
+    assert np.ptp(actions[40:], axis=0).min() > 0  # exploring, they differ
     np.testing.assert_array_equal(act(0.0, keys[0]), act(0.0, keys[0]))
 
 
@@ -179,7 +182,8 @@ def test_teachers_value_whole_logs_at_once(built):
         assert built.name in learners.SHARED
         return
     acting = built.algorithm.acting(built.fresh())
-    batch = transitions(jax.tree.map(jnp.asarray, make_log(0)), jnp.arange(12))
+    log = make_log(0, space=space_of(built.name))
+    batch = transitions(jax.tree.map(jnp.asarray, log), jnp.arange(12))
     values = built.algorithm.q(acting, batch.obs, batch.action)
     one = built.algorithm.q(acting, batch.obs[4], batch.action[4])
     assert values.shape == (12,)

@@ -23,6 +23,22 @@ class SacConfig(Config):
     reward_scale: float = Field(1.0, gt=0, description="learning online: critics learn rewards divided by it")
 
 
+class DqnConfig(Config):
+    """Double DQN (van Hasselt et al. 2016), for families with discrete actions."""
+
+    hidden: Widths = (256, 256)
+    batch_size: int = Field(256, ge=1)
+    learning_rate: float = Field(3e-4, gt=0)
+    discount: float | None = Field(None, description="None: the family's own", ge=0, lt=1)
+    target_rate: float = Field(0.005, gt=0, le=1, description="Polyak rate of the target net, every update")
+    double: bool = Field(True, description="the online net chooses the action that the target net values")
+    explore_start: float = Field(1.0, ge=0, le=1, description="probability of a uniform action at the first update")
+    explore_end: float = Field(0.05, ge=0, le=1)
+    explore_steps: int = Field(10_000, ge=1, description="updates from the one to the other")
+    obs_scale: float = Field(1.0, gt=0, description="learning online: observations are divided by it")
+    reward_scale: float = Field(1.0, gt=0, description="learning online: values are learned of rewards divided by it")
+
+
 class PearlConfig(SacConfig):
     """Batch PEARL (Rakelly et al. 2019; tiMe section 2.4, Eq. 2): SAC on (s, z), z ~ q(z | context)."""
 

@@ -4,9 +4,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
 
-from pipelines.core.configs.algorithms import PearlConfig, SacConfig, TimeConfig
+from pipelines.core.configs.algorithms import DqnConfig, PearlConfig, SacConfig, TimeConfig
 from pipelines.core.configs.base import Config, resolve
 from pipelines.core.errors import UsageError
+from pipelines.core.families import entry_of
 
 Mapping = Literal["auto", "map", "vmap"]
 
@@ -24,11 +25,16 @@ class AgentConfig(Config):
     def _agent_of_algorithm(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        chosen = data.get(cls.SELECTOR, cls.model_fields[cls.SELECTOR].default)
+        chosen = data.get(cls.SELECTOR, cls._default_choice(data))
         agent = data.get("agent", {})
         if chosen in cls.AGENTS and isinstance(agent, dict):
             agent = resolve(cls.AGENTS[chosen], agent, prefix="agent.")
-        return {**data, "agent": agent}
+        return {**data, cls.SELECTOR: chosen, "agent": agent}
+
+    @classmethod
+    def _default_choice(cls, data: dict[str, Any]) -> str:
+        """The algorithm where none is named."""
+        return str(cls.model_fields[cls.SELECTOR].default)
 
 
 class LearnerConfig(AgentConfig):
@@ -56,15 +62,20 @@ def whole_blocks(total_name: str, total: int, block_name: str, block: int) -> No
 class CollectConfig(AgentConfig):
     """One ordinary agent per task, online; everything it saw is kept in order."""
 
-    AGENTS: ClassVar[dict[str, type[Config]]] = {"sac": SacConfig}
+    AGENTS: ClassVar[dict[str, type[Config]]] = {"sac": SacConfig, "dqn": DqnConfig}
 
     family: str = "point-semicircle/time"
-    algorithm: Literal["sac"] = "sac"
+    algorithm: Literal["sac", "dqn"] = Field("sac", description="where none is named: dqn if actions are discrete")
     steps: int = Field(6_000, ge=1, description="environment steps per task")
     random_steps: int = Field(1_500, ge=1, description="uniform actions at the start; learning begins after them")
     block_steps: int = Field(500, ge=1, description="environment steps in one compiled call")
     num_snapshots: int = Field(10, ge=0, description="behaviour policies kept along the way, evenly spaced")
     mapping: Mapping = "auto"
+
+    @classmethod
+    def _default_choice(cls, data: dict[str, Any]) -> str:
+        entry = entry_of(str(data.get("family", "")))
+        return "dqn" if entry and entry.discrete else "sac"
 
     @model_validator(mode="after")
     def _whole_blocks(self) -> "CollectConfig":
