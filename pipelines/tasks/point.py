@@ -5,17 +5,21 @@ move. It sees its position, never the goal. Goals lie on a semicircle of radius 
 
 Differs: the paper prints the reward as of "the current location" and gives no horizon; the reward is of the location
 after the move, the horizon is 20 and the discount 0.95. The `spread` variant is ours: 15 training goals, evenly spaced
-from 0 to 180 degrees, and the 14 midpoints between them as test goals.
+from 0 to 180 degrees, and the 14 midpoints between them as test goals. The `disjoint` variant is ours, too: MBML's
+Fig. 1 draws two tasks whose logs do not overlap, and two goals on opposite sides of the start come nearest to it; what
+the logs of two agents share is the start and what they tried before they had learned.
 """
 
 import functools
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from pipelines.core.types import Array, DeviceFamily, Space, Task
+from pipelines.core.types import About, Array, DeviceFamily, Scene, Shape, Space, Task
+from pipelines.tasks.scripted import knowing
 
 RADIUS = 10.0
 HORIZON = 20
@@ -30,9 +34,10 @@ def reset(task: Array, key: Array) -> tuple[Array, Array]:
     return position, position
 
 
-def reward(task: Array, obs: Array, action: Array, next_obs: Array, outcome: Array) -> Array:
-    """Minus the distance to the goal after the move. task [3] = (angle, x, y); -> []"""
-    return -jnp.sqrt(jnp.sum((next_obs - task[..., 1:3]) ** 2, -1))
+def reward(task: Any, obs: Any, action: Any, next_obs: Any, outcome: Any) -> Any:
+    """Minus the distance to the goal after the move. task [..., 3] = (angle, x, y); -> [...]"""
+    xp = next_obs.__array_namespace__()
+    return -xp.sqrt(xp.sum((next_obs - task[..., 1:3]) ** 2, axis=-1))
 
 
 def step(task: Array, state: Array, action: Array, key: Array) -> tuple[Array, Array, Array, Array, Array]:
@@ -64,17 +69,25 @@ def spread_tasks(split: str) -> tuple[Task, ...]:
     return tasks_at(angles.get(split, []), split)
 
 
+def disjoint_tasks(split: str) -> tuple[Task, ...]:
+    """The two goals that lie opposite each other, seen from the start; the test goals are the training goals."""
+    return tasks_at([0.0, 180.0], split) if split in ("train", "test") else ()
+
+
+def scene(task: Task) -> Scene:
+    """The semicircle and the goal, a disc of one step."""
+    angles = np.linspace(0, math.pi, 91)
+    arc = np.stack([RADIUS * np.cos(angles), RADIUS * np.sin(angles)], -1)
+    goal = Shape("circle", (task.params["x"], task.params["y"], 1.0), "goal")
+    return Scene((-12.0, -4.0), (12.0, 12.0), (Shape("line", tuple(arc.ravel().tolist()), "floor"), goal))
+
+
 # ---- references: what the best and the worst can do ------------------------------------------------------------------
 
 
 def optimal_action(position: np.ndarray, goal: np.ndarray) -> np.ndarray:
     """Exact: each axis closes its own gap as fast as the box allows, which minimises every later distance at once."""
     return np.clip(goal - position, -1.0, 1.0)
-
-
-def oracle(task: Array, obs: Array, key: Array) -> Array:
-    """`optimal_action` in jax. task [3] = (angle, x, y), obs [2] -> [2]"""
-    return jnp.clip(task[1:3] - obs, -1.0, 1.0)
 
 
 def exact_q(position: np.ndarray, action: np.ndarray, goal: np.ndarray) -> np.ndarray:
@@ -127,7 +140,7 @@ def references(task: Task) -> dict[str, float]:
     return _references(task.params["x"], task.params["y"])
 
 
-def _family(variant: str, tasks: Callable[[str], tuple[Task, ...]]) -> DeviceFamily:
+def _family(variant: str, tasks: Callable[[str], tuple[Task, ...]], source: str, differs: str) -> DeviceFamily:
     return DeviceFamily(
         name=f"point-semicircle/{variant}",
         space=SPACE,
@@ -138,14 +151,19 @@ def _family(variant: str, tasks: Callable[[str], tuple[Task, ...]]) -> DeviceFam
         step=step,
         reward=reward,
         references=references,
-        oracle=oracle,
+        about=About(reward="-|s' - goal|", start="(0, 0)", source=source, differs=(differs,)),
+        position=lambda obs: obs[..., :2],
+        scene=scene,
+        scripted={"oracle": knowing(lambda task, obs: jnp.clip(task[1:3] - obs, -1.0, 1.0))},
     )
 
 
-TIME = _family("time", time_tasks)
-SPREAD = _family("spread", spread_tasks)
+TIME = _family("time", time_tasks, "tiMe 5.1", "horizon 20 and discount 0.95 are ours; paid after the move")
+SPREAD = _family("spread", spread_tasks, "ours", "15 training goals, unseen test goals at their midpoints")
+DISJOINT = _family("disjoint", disjoint_tasks, "ours, after MBML Fig. 1", "two goals whose logs hardly overlap")
+FAMILIES = {family.name: family for family in (TIME, SPREAD, DISJOINT)}
 
 
 def build(name: str, options: Mapping[str, str]) -> DeviceFamily:
     """The family of that name."""
-    return {"point-semicircle/time": TIME, "point-semicircle/spread": SPREAD}[name]
+    return FAMILIES[name]

@@ -152,3 +152,24 @@ def test_random_is_the_mean_of_uniform_actions():
     for task, goal in zip(TIME.tasks("test"), GOALS[:3], strict=True):
         own = returns(goal, lambda t, p: rng.uniform(-1, 1, p.shape), episodes=5_000)
         assert abs(references(task)["random"] - own.mean()) < 4 * own.std() * np.sqrt(2 / 5_000)
+
+
+def test_the_reward_is_one_function_for_numpy_and_jax():
+    """numpy in float64, jax in float32, a task for each row or one for all."""
+    rng = np.random.default_rng(0)
+    rows, places = rng.normal(size=(7, 3)), rng.normal(size=(7, 2))
+    want = -np.hypot(*(places - rows[:, 1:]).T)
+    found = point.reward(rows, None, None, places, None)
+    assert isinstance(found, np.ndarray) and found.dtype == np.float64
+    np.testing.assert_allclose(found, want, rtol=1e-14)
+    np.testing.assert_allclose(point.reward(jnp.asarray(rows), None, None, jnp.asarray(places), None), want, rtol=1e-5)
+    np.testing.assert_allclose(point.reward(rows[3], None, None, places, None)[3], want[3])
+
+
+def test_the_picture_shows_the_goal_where_it_is():
+    for task in TIME.tasks("test"):
+        found = TIME.scene(task)
+        (goal,) = (shape for shape in found.shapes if shape.role == "goal")
+        assert goal.numbers[:2] == (task.params["x"], task.params["y"])
+        assert all(low <= place <= high for low, place, high in zip(found.low, goal.numbers, found.high, strict=False))
+    np.testing.assert_array_equal(TIME.position(np.ones((4, 2))), np.ones((4, 2)))
