@@ -32,8 +32,10 @@ MOST_IN_CHUNK = 32  # environments that a thread takes at once
 ANCHOR = ("torso", "com")  # Cartesian fields that the next velocity is measured from
 
 
-def _ignore(message: str) -> None:
-    """mujoco's own handler writes MUJOCO_LOG.TXT and to stdout; a failure is seen in the state instead."""
+def quiet() -> None:
+    """Keeps mujoco from writing MUJOCO_LOG.TXT and to stdout. A failure is seen in the state instead."""
+    if mujoco.get_mju_user_warning() is None:
+        mujoco.set_mju_user_warning(lambda message: None)
 
 
 def models(body: Body, nominal: mujoco.MjModel, tasks: np.ndarray) -> list[mujoco.MjModel]:
@@ -193,8 +195,7 @@ class Bodies:
         threads: int | None = None,
         make: Any = physics,
     ) -> None:
-        if mujoco.get_mju_user_warning() is None:
-            mujoco.set_mju_user_warning(_ignore)
+        quiet()
         self._body, self._tasks, self._reward = body, np.asarray(tasks, np.float64), reward
         own = models(body, nominal, self._tasks)
         self._physics: Physics = make(body, own, threads or platform.num_cores())

@@ -33,7 +33,7 @@ def anything(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def play(family: HostFamily, tasks: np.ndarray, choose: Choose, seed: int) -> Played:
-    """One episode under each row of `tasks` [B, P]; `choose(rng, [B, A]) -> action`. `seed` fixes starts and actions."""
+    """One episode under each row of `tasks` [B, P]; `choose(rng, [B, A]) -> action`. `seed` fixes starts, actions."""
     rng, count = np.random.default_rng(seed), len(tasks)
     noise = np.asarray(jax.vmap(family.noise)(jax.random.split(jax.random.key(seed), count)))
     returns, lengths = np.zeros(count), np.zeros(count, int)
