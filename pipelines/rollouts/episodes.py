@@ -18,6 +18,7 @@ class Episodes(NamedTuple):
     value: Array  # [P] Q(s0, a0); NaN where the policy has none
     path: Array  # [P, H + 1, 2] where the agent was, see `places`
     rewards: Array  # [P, H]
+    length: Array  # [P] control steps until it ended
 
 
 def tail_steps(discount: float) -> int:

@@ -145,6 +145,7 @@ def _episodes(
     first = simulator.reset(np.ones(len(flat), bool), flat)
     pending = opening(family, first.reshape(*lead, *first.shape[1:]))
     ended, rewards = np.zeros(lead, bool), np.zeros((*lead, horizon), np.float32)
+    length = np.zeros(lead, np.int32)
     path = np.repeat(where(pending.obs)[:, :, None], horizon + 1, axis=2)
     value = np.full(lead, np.nan, np.float32)
     for t in range(horizon):
@@ -153,6 +154,7 @@ def _episodes(
             value = axis.get(found)
         moved = move(family, simulator, pending.obs, np.full(lead, t), axis.get(action))
         rewards[..., t] = np.where(ended, 0.0, moved.row.reward)
+        length += ~ended
         now = where(moved.row.next_obs)
         path[:, :, t + 1] = np.where(ended[..., None], path[:, :, t], now)
         ended |= moved.row.terminal | moved.diverged
@@ -166,5 +168,5 @@ def _episodes(
         pending = Pending(moved.row, ~ended, np.zeros(lead, bool), obs.astype(family.space.obs_dtype))
     known = horizon >= tail_steps(discount)
     discounted = (rewards * discount ** np.arange(horizon)).sum(-1) if known else np.full(lead, np.nan)
-    columns: list[Any] = [rewards.sum(-1), discounted.astype(np.float32), value, path, rewards]
+    columns: list[Any] = [rewards.sum(-1), discounted.astype(np.float32), value, path, rewards, length]
     return Episodes(*columns)

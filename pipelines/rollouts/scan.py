@@ -58,9 +58,9 @@ def zero_shot(family: DeviceFamily, policy: Policy, discount: float, num_episode
                 value = jnp.float32(jnp.nan)
             else:
                 value = policy.value(acting, live.memory, live.obs, row.action)
-            return (after, ended | row.terminal), (jnp.where(ended, 0.0, row.reward), where(row.next_obs), value)
+            return (after, ended | row.terminal), (jnp.where(ended, 0.0, row.reward), where(row.next_obs), value, ended)
 
-        _, (reward, path, value) = jax.lax.scan(one, (first, jnp.zeros((), bool)), jnp.arange(length))
+        _, (reward, path, value, over) = jax.lax.scan(one, (first, jnp.zeros((), bool)), jnp.arange(length))
         horizon = family.horizon
         return Episodes(
             returns=reward[:horizon].sum(),
@@ -68,6 +68,7 @@ def zero_shot(family: DeviceFamily, policy: Policy, discount: float, num_episode
             value=value[0],
             path=jnp.concatenate([where(first.obs)[None], path[:horizon]]),
             rewards=reward[:horizon],
+            length=(~over[:horizon]).sum(),
         )
 
     def run(acting: Any, task: Array, key: Array) -> Episodes:

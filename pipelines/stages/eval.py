@@ -16,7 +16,7 @@ from pipelines.core.errors import UsageError
 from pipelines.core.learn import stage_key, task_keys
 from pipelines.core.taskmap import TaskAxis
 from pipelines.core.trees import from_dict
-from pipelines.core.types import Algorithm, DeviceFamily, HostFamily, Task, TaskFamily, task_rows
+from pipelines.core.types import DeviceFamily, HostFamily, Policy, Task, TaskFamily, task_rows
 from pipelines.core.work import Product, Work
 from pipelines.stages import learners
 from pipelines.tasks import registry
@@ -56,12 +56,12 @@ def spread_over(tree: Any, chosen: list[int] | None, num_tasks: int) -> Any:
 
 
 def player(
-    family: TaskFamily, algorithm: Algorithm, num_episodes: int, axis: TaskAxis, tasks: tuple[Task, ...]
+    family: TaskFamily, policy: Policy, discount: float, num_episodes: int, axis: TaskAxis, tasks: tuple[Task, ...]
 ) -> Callable[[Any, Any], rollouts.Episodes]:
     """`play(acting [T, ...], keys [T]) -> Episodes` `[T, P, ...]` in numpy, by the driver of the family's engine."""
     if isinstance(family, HostFamily):
-        return rollouts.host_zero_shot(family, algorithm.policy, family.discount, num_episodes, axis, tasks)
-    one = rollouts.zero_shot(cast(DeviceFamily, family), algorithm.policy, family.discount, num_episodes)
+        return rollouts.host_zero_shot(family, policy, discount, num_episodes, axis, tasks)
+    one = rollouts.zero_shot(cast(DeviceFamily, family), policy, discount, num_episodes)
     mapped, rows = axis.over_tasks(lambda step, *args: one(*args)), axis.put(task_rows(tasks))
     return lambda acting, keys: axis.get(mapped(0, acting, rows, keys))
 
@@ -77,7 +77,7 @@ def evaluate(work: Work, family: TaskFamily, tasks: tuple[Task, ...], chosen: li
         axis.put(task_keys(key, [task.id for task in tasks])) for key in jax.random.split(stage_key(work.seed, "eval"))
     )
     acting = axis.put(spread_over(from_dict(algorithm.acting_type, arrays["acting"]), chosen, len(tasks)))
-    episodes = player(family, algorithm, config.episodes, axis, tasks)(acting, final_keys)
+    episodes = player(family, algorithm.policy, family.discount, config.episodes, axis, tasks)(acting, final_keys)
     out = {
         "returns": episodes.returns,
         "obs": episodes.path,
@@ -90,7 +90,7 @@ def evaluate(work: Work, family: TaskFamily, tasks: tuple[Task, ...], chosen: li
         snapshots = from_dict(algorithm.acting_type, arrays["snapshots"])  # [S, ...] or [S, T, ...]
         if chosen is not None:
             snapshots = jax.tree.map(lambda leaf: np.swapaxes(leaf, 0, 1), snapshots)
-        play = player(family, algorithm, config.curve_episodes, axis, tasks)
+        play = player(family, algorithm.policy, family.discount, config.curve_episodes, axis, tasks)
         spread = axis.put(spread_over(snapshots, chosen, len(tasks)))
         seen = [play(jax.tree.map(lambda leaf: leaf[:, s], spread), curve_keys) for s in range(len(steps))]  # noqa: B023
         found = [[getattr(one, name).mean(1) for one in seen] for name in ("returns", "value", "discounted")]
