@@ -264,7 +264,7 @@ def page(found: dict[str, dict[str, Any]], count: int) -> str:
             "same state with a zero warm start on both sides: the largest differences.\n",
             f"```\n{table(header, checks)}\n```",
             "\nWhole transitions: what Gymnasium returned beside what our engine returns from the same state, median",
-            "/ largest difference. Gymnasium keeps the solver's warm start, and shows Cartesian quantities as they lag.\n",
+            "/ largest difference. Gymnasium keeps the solver's warm start, and shows Cartesian quantities that lag.\n",
             f"```\n{table(['body', 'obs, lagged', 'reward, lagged', 'obs, exact', 'reward, exact'], whole)}\n```",
             "\nWhat the papers' versions have otherwise than Gymnasium's:\n",
             *(f"- all: {line}" for line in SHARED),
