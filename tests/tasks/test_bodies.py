@@ -214,12 +214,12 @@ def test_a_body_says_how_much_it_shows(made):
 
 
 def test_contact_forces_are_zero_or_computed():
-    seen = [made.observe(views(made, steps=30)[1]) for made in (ant.make("velocity", True), _computed_ant())]
+    seen = [made.observe(views(made, steps=20)[1]) for made in (ant.make("velocity", True), _computed_ant())]
     np.testing.assert_array_equal(seen[0][:, 27:], 0)
     assert np.abs(seen[1][:, 27:]).max() == 1  # cut
     np.testing.assert_array_equal(seen[0][:, :27], seen[1][:, :27])  # what is shown does not move the body
     quiet, loud = (humanoid.make(contact_forces=forces) for forces in ("zero", "computed"))
-    seen = [made.observe(views(made, steps=30)[1]) for made in (quiet, loud)]
+    seen = [made.observe(views(made, steps=20)[1]) for made in (quiet, loud)]
     np.testing.assert_array_equal(seen[0][:, 292:], 0)
     assert np.abs(seen[1][:, 292:]).max() > 1
     np.testing.assert_array_equal(seen[0][:, :292], seen[1][:, :292])
