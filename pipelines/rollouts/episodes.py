@@ -21,6 +21,14 @@ class Episodes(NamedTuple):
     length: Array  # [P] control steps until it ended
 
 
+class Trials(NamedTuple):
+    """Trials of k consecutive episodes of one acting state on one task. P trials, H horizon."""
+
+    returns: Array  # [P, k] undiscounted
+    path: Array  # [P, k, H + 1, 2] where the agent was, see `places`
+    rewards: Array  # [P, k, H], 0 past an episode's end
+
+
 def tail_steps(discount: float) -> int:
     """Steps until a discounted return is all there."""
     return math.ceil(math.log(DISCOUNT_FLOOR) / math.log(discount)) if 0 < discount < 1 else 0

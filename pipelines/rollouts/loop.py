@@ -13,7 +13,7 @@ import numpy as np
 
 from pipelines.core.taskmap import TaskAxis
 from pipelines.core.types import Array, HostFamily, Policy, Simulator, Task, Transition, task_rows
-from pipelines.rollouts.episodes import Episodes, places, tail_steps
+from pipelines.rollouts.episodes import Episodes, Trials, places, tail_steps
 
 MOST_ENVIRONMENTS = 256  # at once, in evaluation: a simulator may need megabytes for each
 
@@ -87,86 +87,133 @@ def move(family: HostFamily, simulator: Simulator, obs: Any, step: Any, action: 
 # ---- evaluation ------------------------------------------------------------------------------------------------------
 
 
+class Played(NamedTuple):
+    """One episode in every environment, in numpy."""
+
+    rewards: np.ndarray  # [T, E, H]
+    path: np.ndarray  # [T, E, H + 1, K]
+    value: np.ndarray  # [T, E] of the first action
+    length: np.ndarray  # [T, E] control steps until it ended
+    memory: Any  # on the devices
+    pending: Pending  # what the memory has not been shown yet: the last row
+
+
+class Stage:
+    """What evaluation needs around the policies of T tasks with E environments each: compiled calls, one simulator."""
+
+    def __init__(
+        self, family: HostFamily, policy: Policy, axis: TaskAxis, tasks: tuple[Task, ...], wanted: int
+    ) -> None:
+        """`wanted` runs of each task are to be played, E of them together."""
+        most = min(max(1, MOST_ENVIRONMENTS // len(tasks)), wanted)
+        self.family, self.policy, self.axis, self.wanted = family, policy, axis, wanted
+        self.together = next(size for size in range(most, 0, -1) if wanted % size == 0)
+        self.rows = np.repeat(task_rows(tasks, np.float64), self.together, axis=0)
+        one = turn(policy, lambda acting, memory, obs, key: policy.act(acting, memory, obs, key, 0.0))
+
+        def opened(first: Array, acting: Any, key: Array) -> Any:
+            keys = jax.lax.dynamic_slice_in_dim(jax.random.split(key, wanted), first, self.together)
+            begin_key, reset_key, steps_key = jax.vmap(lambda one: jax.random.split(one, 3), out_axes=1)(keys)
+            return jax.vmap(policy.begin, in_axes=(None, 0))(acting, begin_key), reset_key, steps_key
+
+        def numbered(episode: Array, keys: Array) -> Array:
+            return jax.vmap(jax.random.fold_in, (0, None))(keys, episode)
+
+        def started(step: Array, reset_key: Array) -> Any:
+            sim_key, start_key = jax.vmap(jax.random.split, out_axes=1)(reset_key)
+            return jax.vmap(family.noise)(sim_key), start_key
+
+        def acted(t: Array, acting: Any, memory: Any, pending: Pending, start_key: Array, steps_key: Array) -> Any:
+            act_key = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, t))[0])(steps_key)
+            return jax.vmap(one, in_axes=(None, 0, 0, 0, 0))(acting, memory, pending, act_key, start_key)
+
+        self.open, self.numbered = axis.over_tasks(opened), axis.over_tasks(numbered)
+        self.started, self.act = axis.over_tasks(started), axis.over_tasks(acted, donate=(2,))
+
+    def episode(
+        self, simulator: Simulator, acting: Any, memory: Any, before: Pending | None, reset_key: Any, steps_key: Any
+    ) -> Played:
+        """One episode in each environment. `before` holds the row that the memory has not been shown yet.
+
+        An ended environment is begun again and not looked at: a fallen body is not pushed on.
+        """
+        family, axis, horizon, where = self.family, self.axis, self.family.horizon, places(self.family)
+        noise, start_key = self.started(0, reset_key)
+        drawn = axis.get(noise)
+        lead, drawn = drawn.shape[:2], drawn.reshape(-1, *drawn.shape[2:])
+        first = simulator.reset(np.ones(len(drawn), bool), drawn)
+        pending = opening(family, first.reshape(*lead, *first.shape[1:]))
+        if before is not None:
+            pending = pending._replace(row=before.row, seen=before.seen)
+        ended, rewards = np.zeros(lead, bool), np.zeros((*lead, horizon), np.float32)
+        path = np.repeat(where(pending.obs)[:, :, None], horizon + 1, axis=2)
+        value, length = np.full(lead, np.nan, np.float32), np.zeros(lead, np.int32)
+        for t in range(horizon):
+            memory, action, found = self.act(t, acting, memory, axis.put(pending), start_key, steps_key)
+            value = axis.get(found) if t == 0 else value
+            moved = move(family, simulator, pending.obs, np.full(lead, t), axis.get(action))
+            rewards[..., t] = np.where(ended, 0.0, moved.row.reward)
+            length += ~ended
+            path[:, :, t + 1] = np.where(ended[..., None], path[:, :, t], where(moved.row.next_obs))
+            over: Any = moved.row.terminal | moved.diverged
+            pending = Pending(moved.row, ~ended, np.zeros(lead, bool), moved.row.next_obs)
+            ended = ended | over
+            if ended.all():
+                path[:, :, t + 2 :] = path[:, :, t + 1 : t + 2]
+                break
+            if over.any():
+                obs = simulator.reset(over.reshape(-1), drawn).reshape(moved.row.next_obs.shape)
+                pending = pending._replace(obs=obs.astype(family.space.obs_dtype))
+        return Played(rewards, path, value, length, memory, pending)
+
+
 def zero_shot(
     family: HostFamily, policy: Policy, discount: float, num_episodes: int, axis: TaskAxis, tasks: tuple[Task, ...]
-) -> Callable[..., Episodes]:
+) -> Callable[[Any, Any], Episodes]:
     """`run(acting [T, ...], keys [T]) -> Episodes` in numpy with a leading T: P episodes of each task, each beginning
     with an empty memory. `acting` and `keys` lie on the devices of `axis`.
 
     A simulator is never run past the horizon, so the discounted return is NaN where it needs more steps than that.
     """
-    most = max(1, MOST_ENVIRONMENTS // len(tasks))
-    together = next(size for size in range(min(most, num_episodes), 0, -1) if num_episodes % size == 0)
-
-    def opened(first: Array, acting: Any, key: Array) -> Any:
-        keys = jax.lax.dynamic_slice_in_dim(jax.random.split(key, num_episodes), first, together)
-        begin_key, reset_key, steps_key = jax.vmap(lambda one: jax.random.split(one, 3), out_axes=1)(keys)
-        sim_key, start_key = jax.vmap(jax.random.split, out_axes=1)(reset_key)
-        memory = jax.vmap(policy.begin, in_axes=(None, 0))(acting, begin_key)
-        return memory, jax.vmap(family.noise)(sim_key), start_key, steps_key
-
-    one = turn(policy, lambda acting, memory, obs, key: policy.act(acting, memory, obs, key, 0.0))
-
-    def acted(t: Array, acting: Any, memory: Any, pending: Pending, start_key: Array, steps_key: Array) -> Any:
-        act_key = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, t))[0])(steps_key)
-        return jax.vmap(one, in_axes=(None, 0, 0, 0, 0))(acting, memory, pending, act_key, start_key)
-
-    open_, act = axis.over_tasks(opened), axis.over_tasks(acted, donate=(2,))
-    rows = np.repeat(task_rows(tasks, np.float64), together, axis=0)
-
-    def some(simulator: Simulator, first: int, acting: Any, keys: Any) -> Episodes:
-        memory, noise, *streams = open_(first, acting, keys)
-        return _episodes(
-            family, discount, simulator, axis, memory, axis.get(noise), lambda *a: act(*a, *streams), acting
-        )
+    stage = Stage(family, policy, axis, tasks, num_episodes)
 
     def run(acting: Any, keys: Any) -> Episodes:
-        with family.simulate(rows) as simulator:
-            parts = [some(simulator, first, acting, keys) for first in range(0, num_episodes, together)]
-        columns: list[Any] = [np.concatenate(column, axis=1) for column in zip(*parts, strict=True)]
+        parts = []
+        with family.simulate(stage.rows) as simulator:
+            for first in range(0, num_episodes, stage.together):
+                memory, *streams = stage.open(first, acting, keys)
+                parts.append(stage.episode(simulator, acting, memory, None, *streams))
+        rewards, path, value, length = (np.concatenate([part[n] for part in parts], axis=1) for n in range(4))
+        known = family.horizon >= tail_steps(discount)
+        discounted = (rewards * discount ** np.arange(family.horizon)).sum(-1) if known else value * np.nan
+        columns: list[Any] = [rewards.sum(-1), discounted.astype(np.float32), value, path, rewards, length]
         return Episodes(*columns)
 
     return run
 
 
-def _episodes(
-    family: HostFamily,
-    discount: float,
-    simulator: Simulator,
-    axis: TaskAxis,
-    memory: Any,
-    noise: np.ndarray,
-    act: Callable[..., Any],
-    acting: Any,
-) -> Episodes:
-    """One episode in each environment, begun from `noise [T, E, N]`. An ended one is begun again and not looked at."""
-    lead, horizon, where = noise.shape[:2], family.horizon, places(family)
-    flat = noise.reshape(-1, *noise.shape[2:])
-    first = simulator.reset(np.ones(len(flat), bool), flat)
-    pending = opening(family, first.reshape(*lead, *first.shape[1:]))
-    ended, rewards = np.zeros(lead, bool), np.zeros((*lead, horizon), np.float32)
-    length = np.zeros(lead, np.int32)
-    path = np.repeat(where(pending.obs)[:, :, None], horizon + 1, axis=2)
-    value = np.full(lead, np.nan, np.float32)
-    for t in range(horizon):
-        memory, action, found = act(t, acting, memory, axis.put(pending))
-        if t == 0:
-            value = axis.get(found)
-        moved = move(family, simulator, pending.obs, np.full(lead, t), axis.get(action))
-        rewards[..., t] = np.where(ended, 0.0, moved.row.reward)
-        length += ~ended
-        now = where(moved.row.next_obs)
-        path[:, :, t + 1] = np.where(ended[..., None], path[:, :, t], now)
-        ended |= moved.row.terminal | moved.diverged
-        if ended.all():
-            path[:, :, t + 2 :] = path[:, :, t + 1 : t + 2]
-            break
-        obs: Any = moved.row.next_obs
-        if ended.any():  # a fallen body is not pushed on
-            fallen: Any = moved.row.terminal | moved.diverged
-            obs = simulator.reset(fallen.reshape(-1), flat).reshape(obs.shape)
-        pending = Pending(moved.row, ~ended, np.zeros(lead, bool), obs.astype(family.space.obs_dtype))
-    known = horizon >= tail_steps(discount)
-    discounted = (rewards * discount ** np.arange(horizon)).sum(-1) if known else np.full(lead, np.nan)
-    columns: list[Any] = [rewards.sum(-1), discounted.astype(np.float32), value, path, rewards, length]
-    return Episodes(*columns)
+def trials(
+    family: HostFamily, policy: Policy, num_trials: int, num_episodes: int, axis: TaskAxis, tasks: tuple[Task, ...]
+) -> Callable[[Any, Any], Trials]:
+    """`run(acting [T, ...], keys [T]) -> Trials` in numpy with a leading T, as `scan.trials` plays them."""
+    stage = Stage(family, policy, axis, tasks, num_trials)
+
+    def trial(simulator: Simulator, first: int, acting: Any, keys: Any) -> list[Played]:
+        memory, reset_key, steps_key = stage.open(first, acting, keys)
+        before, played = None, []
+        for number in range(num_episodes):
+            streams = stage.numbered(number, reset_key), stage.numbered(number, steps_key)
+            episode = stage.episode(simulator, acting, memory, before, *streams)
+            memory, before = episode.memory, episode.pending
+            played.append(episode)
+        return played
+
+    def run(acting: Any, keys: Any) -> Trials:
+        with family.simulate(stage.rows) as simulator:
+            parts = [trial(simulator, first, acting, keys) for first in range(0, num_trials, stage.together)]
+        joined = [[np.stack([episode[n] for episode in part], axis=2) for part in parts] for n in range(2)]
+        rewards, path = (np.concatenate(column, axis=1) for column in joined)
+        columns: list[Any] = [rewards.sum(-1), path, rewards]
+        return Trials(*columns)
+
+    return run

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from pipelines.core.types import Array, DeviceFamily, Policy, Transition
-from pipelines.rollouts.episodes import Episodes, places, tail_steps
+from pipelines.rollouts.episodes import Episodes, Trials, places, tail_steps
 
 
 class Live(NamedTuple):
@@ -73,5 +73,43 @@ def zero_shot(family: DeviceFamily, policy: Policy, discount: float, num_episode
 
     def run(acting: Any, task: Array, key: Array) -> Episodes:
         return jax.vmap(functools.partial(episode, acting, task))(jax.random.split(key, num_episodes))
+
+    return run
+
+
+def trials(family: DeviceFamily, policy: Policy, num_trials: int, num_episodes: int) -> Callable[..., Trials]:
+    """`run(acting, task [K], key) -> Trials`: P trials of k episodes on one task.
+
+    The memory is begun once in a trial; `policy.start` hears of each episode, `policy.observe` sees every row up to an
+    episode's end and none past it.
+    """
+    where = places(family)
+
+    def episode(acting: Any, task: Array, memory: Any, keys: tuple[Array, Array]) -> tuple[Any, Any]:
+        reset_key, steps_key = keys
+        first = begin(family, policy, acting, task, memory, reset_key)
+
+        def one(carry: tuple[Live, Array], t: Array) -> tuple[tuple[Live, Array], Any]:
+            live, ended = carry
+            act_key, step_key = jax.random.split(jax.random.fold_in(steps_key, t))
+            action = policy.act(acting, live.memory, live.obs, act_key, 0.0)
+            after, row = step(family, policy, acting, task, live, action, step_key)
+            after = jax.tree.map(lambda new, old: jnp.where(ended, old, new), after, live)
+            return (after, ended | row.terminal), (jnp.where(ended, 0.0, row.reward), where(after.obs))
+
+        (last, _), (reward, path) = jax.lax.scan(one, (first, jnp.zeros((), bool)), jnp.arange(family.horizon))
+        return last.memory, (reward, jnp.concatenate([where(first.obs)[None], path]))
+
+    def trial(acting: Any, task: Array, key: Array) -> Trials:
+        begin_key, reset_key, steps_key = jax.random.split(key, 3)
+        numbers = jnp.arange(num_episodes)
+        number = jax.vmap(jax.random.fold_in, (None, 0))
+        keys = number(reset_key, numbers), number(steps_key, numbers)
+        memory = policy.begin(acting, begin_key)
+        _, (rewards, path) = jax.lax.scan(lambda memory, keys: episode(acting, task, memory, keys), memory, keys)
+        return Trials(rewards.sum(-1), path, rewards)
+
+    def run(acting: Any, task: Array, key: Array) -> Trials:
+        return jax.vmap(functools.partial(trial, acting, task))(jax.random.split(key, num_trials))
 
     return run

@@ -39,7 +39,7 @@ def test_both_drivers_play_the_same_episodes():
 
 
 def test_both_drivers_stop_at_a_terminal_state():
-    """`path` differs: behind a simulator nobody moves a fallen body on."""
+    """The path is not compared: behind a simulator nobody moves a fallen body on."""
     policy = counting()
     walks = Policy(policy.begin, policy.start, lambda *a: jnp.full(1, 0.3), policy.observe, policy.value)
     scanned, looped = both(line(horizon=9, discount=0.3, ends_at=1.0, num_tasks=TASKS), walks)
@@ -103,3 +103,66 @@ def test_cutting_an_episode_keeps_its_rows(ended):
     assert int(rec.episode) == 1
     assert rec.log.obs[4, 0] == 9.0  # rows 0..2 took the slots 0..3
     np.testing.assert_allclose(np.diff(rec.log.obs[:4, 0]), 0.25, rtol=1e-6)
+
+
+# ---- trials of several episodes --------------------------------------------------------------------------------------
+
+
+def patient():
+    """Counts the rows it has seen in all episodes, and how many episodes were begun; moves by both."""
+
+    def act(acting, memory, obs, key, explore):
+        return (acting * memory.rows + 0.01 * memory.paid)[None]
+
+    policy = counting()
+    return Policy(
+        begin=lambda acting, key: type(policy.begin(acting, key))(jnp.float32(0), jnp.float32(0)),
+        start=lambda acting, memory, obs, key: memory._replace(paid=memory.paid + 1),
+        act=act,
+        observe=lambda acting, memory, row: memory._replace(rows=memory.rows + 1),
+        value=None,
+    )
+
+
+def both_trials(family, num_trials=4, num_episodes=3):
+    tasks = family.tasks("train")
+    axis = TaskAxis(len(tasks))
+    keys = axis.put(jax.random.split(jax.random.key(5), len(tasks)))
+    acting = axis.put(np.linspace(0.01, 0.03, len(tasks), dtype=np.float32))
+    rows = axis.put(np.stack([task.row() for task in tasks]))
+    one = rollouts.trials(family, patient(), num_trials, num_episodes)
+    scanned = axis.get(axis.over_tasks(lambda step, *args: one(*args))(0, acting, rows, keys))
+    run = rollouts.host_trials(hosted(family), patient(), num_trials, num_episodes, axis, tasks)
+    return scanned, run(acting, keys)
+
+
+def test_a_trial_carries_its_memory_over_the_episodes():
+    """By hand: step n of episode e (from 0) moves by a (n + e H) + (e + 1) / 100; starts differ."""
+    for played in both_trials(line(horizon=5, num_tasks=2)):
+        assert played.rewards.shape == (2, 4, 3, 5)
+        moves = np.diff(played.path[..., 0], axis=-1)
+        count = np.arange(15).reshape(3, 5)
+        for task, gain in enumerate((0.01, 0.03)):
+            want = gain * count + 0.01 * np.arange(1, 4)[:, None]
+            np.testing.assert_allclose(moves[task], np.broadcast_to(want, (4, 3, 5)), atol=1e-5)
+        np.testing.assert_allclose(played.returns, played.rewards.sum(-1), rtol=1e-6)
+
+
+def test_both_drivers_play_the_same_trials_also_where_episodes_end_early():
+    """An ended episode adds its last row to the memory and nothing after it, or the next one would move otherwise."""
+    scanned, looped = both_trials(line(horizon=12, ends_at=0.9, num_tasks=3))
+    ended = (scanned.rewards != 0).sum(-1)
+    assert ended.min() < 12
+    for name in rollouts.Trials._fields:
+        np.testing.assert_allclose(getattr(looped, name), getattr(scanned, name), rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_a_trial_of_one_episode_is_a_zero_shot_episode():
+    family = line(horizon=6, num_tasks=2)
+    tasks, key = family.tasks("train"), jax.random.key(3)
+    single = rollouts.zero_shot(family, counting(), 0.0, 16)(jnp.float32(0.1), tasks[1].row(), key)
+    trial = rollouts.trials(family, counting(), 16, 1)(jnp.float32(0.1), tasks[1].row(), key)
+    assert trial.returns.shape == (16, 1)
+    kinds = [np.unique(path[..., 0].round(4), axis=0) for path in (single.path, trial.path[:, 0])]
+    assert len(kinds[0]) == 2  # one for each start
+    np.testing.assert_allclose(kinds[0], kinds[1], atol=1e-3)
