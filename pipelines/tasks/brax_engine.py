@@ -41,7 +41,9 @@ from pipelines.tasks.body import Body, View, asset
 from pipelines.tasks.body import load as load_model
 from pipelines.tasks.mujoco_engine import LIMIT, models
 
-with contextlib.redirect_stdout(io.StringIO()):  # they print which optional packages are missing
+# they print which optional packages are missing, and warn that jaxopt rests
+with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+    warnings.simplefilter("ignore")
     import brax
     from brax import actuator
     from brax.generalized import pipeline as generalized
@@ -285,8 +287,9 @@ def family(common: dict[str, Any], body: Body, options: Mapping[str, str]) -> De
             return State(anchor, obs, physics, ~sound), obs, reward, terminal, outcome
 
     solid = Solid(
-        lambda row: models(body, load_model(body), np.asarray(row, np.float64)[None])[0],
-        lambda states: np.asarray(states.anchor.qpos),
+        model=lambda row: models(body, load_model(body), np.asarray(row, np.float64)[None])[0],
+        qpos=lambda states: np.asarray(states.anchor.qpos),
+        substeps=body.frame_skip,
     )
     return DeviceFamily(**{**common, "solid": solid}, engine=options["engine"], reset=reset, step=step)
 
