@@ -61,6 +61,7 @@ def describe(name: str) -> dict[str, Any]:
     entry = entry_of(name)
     options = parse(name).options if entry else {}
     platform.prepare()
+    from pipelines.core.types import DeviceFamily
     from pipelines.tasks import registry
 
     family: Any = registry.find(name)
@@ -69,8 +70,8 @@ def describe(name: str) -> dict[str, Any]:
     return {
         "name": family.name,
         "help": entry.help if entry else "",
-        "engine": options.get("engine", "analytic" if family.engine == "device" else "") or "the user's",
-        "kind": family.engine,
+        "engine": options.get("engine", {"device": "jax", "host": "the user's"}.get(family.engine, family.engine)),
+        "kind": "device" if isinstance(family, DeviceFamily) else "host",
         "space": family.space.to_json(),
         "horizon": family.horizon,
         "discount": family.discount,

@@ -7,6 +7,7 @@ or incompatible version, 5 a check failed, 130 interrupted. Nothing heavy is imp
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -146,6 +147,45 @@ def run(
     if seeds is not None and seed is not None:
         raise UsageError("--seed and --seeds together", "--seeds alone can say both")
     recipes.command(common, recipe, recipes.parse_seeds(seeds) if seeds is not None else [seed or 0], only)
+
+
+@command(app, Common)
+def rollout(
+    common: Common,
+    *,
+    policy: Annotated[str | None, role("policy", "The meta-policy or policy-set that plays.")] = None,
+    actor: Annotated[
+        str | None, option("--actor", metavar="NAME", help="Or random, zero, or oracle where the family has one.")
+    ] = None,
+    family: Annotated[
+        str | None,
+        option("--family", metavar="NAME", help="What is played; the policy's own, as evaluated, if left out."),
+    ] = None,
+    split: Annotated[str, option("--split", metavar="NAME", help="train, test or ood.")] = "test",
+    task: Annotated[list[str] | None, option("--task", metavar="NAME", help="Only this task; may be repeated.")] = None,
+    episodes: Annotated[int, option("--episodes", metavar="N", min=1, help="Of each task.")] = 8,
+    seed: Annotated[int, option("--seed", metavar="N", min=0, help="Of starts and random actions.")] = 0,
+    match: Annotated[
+        str, option("--match", metavar="HOW", help="Of a policy-set, a task's own policy, or the nearest task's.")
+    ] = "own",
+    video: Annotated[
+        Path | None, option("--video", metavar="FILE", help="*.gif or *.mp4 of the first task's first episode.")
+    ] = None,
+    html: Annotated[
+        Path | None, option("--html", metavar="FILE", help="That episode as a 3D page; its viewer is loaded online.")
+    ] = None,
+    picture: Annotated[
+        Path | None, option("--picture", metavar="FILE", help="*.png of all episodes from above.")
+    ] = None,
+    force: Annotated[bool, option("--force", help="Overwrite files that exist.")] = False,
+) -> None:
+    """Play a policy or a scripted actor on a family: returns, pictures."""
+    from omrl_cli import rollout as rollouts
+
+    given = {"video": video, "html": html, "picture": picture}
+    outputs = {kind: path for kind, path in given.items() if path is not None}
+    request = rollouts.Request(policy, actor, family, split, task or [], episodes, seed, match, outputs, force)
+    rollouts.run(common, request)
 
 
 # ------------------------------------------------------------------------------------------------------ looking

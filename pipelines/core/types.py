@@ -155,6 +155,7 @@ class Solid(NamedTuple):
 
     model: Callable[[np.ndarray], Any]  # a task's row [P] -> MjModel
     qpos: Callable[[Any], np.ndarray]  # the engine's states [N, ...] -> [N, nq]
+    substeps: int  # the model's time steps in a control step
 
 
 def nothing_known(task: Task) -> dict[str, float]:

@@ -22,7 +22,7 @@ import numpy as np
 
 from pipelines.core import platform
 from pipelines.core.errors import StageFailed
-from pipelines.core.types import HostFamily, Stepped
+from pipelines.core.types import HostFamily, Solid, Stepped
 from pipelines.tasks.body import Body, View, load
 
 PHYSICS = mujoco.mjtState.mjSTATE_FULLPHYSICS
@@ -290,4 +290,10 @@ def family(common: Mapping[str, Any], body: Body, options: Mapping[str, str]) ->
     def simulate(tasks: np.ndarray) -> Bodies:
         return Bodies(body, nominal(), tasks, common["reward"])
 
-    return HostFamily(**{"outcome": body.outcome, **common}, simulate=simulate, noise=body.noise, engine="mujoco")
+    solid = Solid(
+        model=lambda task: models(body, nominal(), np.asarray(task, np.float64)[None])[0],
+        qpos=lambda state: np.asarray(state)[:, 1 : 1 + nominal().nq],
+        substeps=body.frame_skip,
+    )
+    fields = {"outcome": body.outcome, "solid": solid, **common}
+    return HostFamily(**fields, simulate=simulate, noise=body.noise, engine="mujoco")
