@@ -147,7 +147,8 @@ def walled(task: Array, state: Array, action: Array) -> Array:
     t = 0 where it begins in it.
     """
     ahead = state + action
-    length, along, radius2 = jnp.dot(action, action), jnp.dot(state, action), jnp.dot(state, state)
+    # sums, not dot products: those are rounded to 10 bits on some accelerators, and the ring is a thousandth wide
+    length, along, radius2 = jnp.sum(action**2), jnp.sum(state * action), jnp.sum(state**2)
     inside, outside = radius2 < RING[0] ** 2, radius2 > RING[1] ** 2
     # t solves length t^2 + 2 along t + radius^2 = ring^2
     gap = radius2 - jnp.where(inside, RING[0], RING[1]) ** 2
@@ -157,8 +158,8 @@ def walled(task: Array, state: Array, action: Array) -> Array:
     t = jnp.where(inside | outside, t, 0.0)
     meets = ~(inside | outside) | ((root2 >= 0) & (t >= 0) & (t <= 1) & (length > 0))
     hit = state + t * action
-    in_door = hit[0] * task[1] + hit[1] * task[2] >= math.cos(HALF_DOOR) * jnp.sqrt(jnp.dot(hit, hit))
-    blocked = BLOCKED * ahead / jnp.maximum(jnp.sqrt(jnp.dot(ahead, ahead)), 1e-12)
+    in_door = hit[0] * task[1] + hit[1] * task[2] >= math.cos(HALF_DOOR) * jnp.sqrt(jnp.sum(hit**2))
+    blocked = BLOCKED * ahead / jnp.maximum(jnp.sqrt(jnp.sum(ahead**2)), 1e-12)
     return jnp.where(meets & ~in_door, blocked, ahead)
 
 
