@@ -9,6 +9,7 @@ import yaml
 
 from pipelines.core.configs.base import Config, merge, nearest, parse_set, resolve
 from pipelines.core.errors import InputMissing, UsageError, WrongKind
+from pipelines.core.own import refuse_unknown
 from pipelines.stages.presets import PRESETS
 from pipelines.stages.registry import STAGES, Role, StageSpec
 from pipelines.store.card import Card
@@ -66,10 +67,14 @@ def configure(
     flags: Layer | None = None,
     sets: Sequence[str] | None = None,
 ) -> Config:
-    """The config of one stage: preset < file < environment < flag < --set. Raises UsageError naming the field."""
+    """The config of one stage: preset < file < environment < flag < --set. Raises UsageError naming the field, or a
+    family that nobody offers; InputMissing for a family's file that is not there."""
     given = {name: value for name, value in (flags or {}).items() if value is not None}
     layers = preset_layer(spec.name, preset), file_layer(file), environment_layer(), given, set_layer(sets)
-    return resolve(spec.config, *layers)
+    config = resolve(spec.config, *layers)
+    if name := getattr(config, "family", ""):
+        refuse_unknown(name)
+    return config
 
 
 # ------------------------------------------------------------------------------------------------------ parents

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from pipelines.core import own
 from pipelines.core.errors import CheckFailed, StageFailed
 from pipelines.store.card import Card, Code, code_fingerprint, package_versions
 from pipelines.store.checkpoint import DiskCheckpoint
@@ -69,6 +70,8 @@ def _differences(order: Order, card: Card, shelf: Shelf) -> Iterator[str]:
         yield from (
             f"{role} {old.id} has other bits" for old, new in pairs if new is not None and new.digest != old.digest
         )
+    if (code := card.extra.get("family_code")) is not None and code != own.fingerprint(card.extra["family"]):
+        yield f"the code of {card.extra['family']} is another"
     yield from fingerprint_differences(card.code, card.packages)
 
 

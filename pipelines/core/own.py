@@ -35,6 +35,12 @@ def fingerprint(name: str) -> str | None:
     return None
 
 
+def on_card(name: str) -> dict[str, str]:
+    """What a card says of the code behind a family that is not ours."""
+    code = fingerprint(name)
+    return {} if code is None else {"family_code": code}
+
+
 def refuse_unknown(name: str) -> None:
     """Raises UsageError with the nearest name, option or value for a family that nobody offers, InputMissing for a file
     that is not there. Builds and imports nothing."""

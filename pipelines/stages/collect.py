@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pipelines import rollouts
+from pipelines.core import own
 from pipelines.core.configs.stages import CollectConfig
 from pipelines.core.learn import stage_key, task_keys
 from pipelines.core.taskmap import TaskAxis
@@ -181,6 +182,7 @@ def product(
     arrays |= snapshot_arrays(snapshots)
     extra = {
         "family": family.name,
+        **own.on_card(family.name),
         "space": family.space.to_json(),
         "horizon": family.horizon,
         "discount": family.discount,

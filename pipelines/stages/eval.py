@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from pipelines import rollouts
+from pipelines.core import own
 from pipelines.core.errors import UsageError
 from pipelines.core.learn import stage_key, task_keys
 from pipelines.core.taskmap import TaskAxis
@@ -116,6 +117,7 @@ def run(work: Work) -> Product:
     extra = {
         "label": label,
         "family": family.name,
+        **own.on_card(family.name),
         "split": config.split,
         "protocol": config.protocol,
         "episodes": config.episodes,
@@ -126,11 +128,13 @@ def run(work: Work) -> Product:
 
 
 def scores(arrays: dict[str, Any], tasks: tuple[Task, ...]) -> dict[str, float]:
-    """(J - J_random) / (J_oracle - J_random) per task and on average, mean return, and the value gap."""
+    """Mean return, (J - J_random) / (J_oracle - J_random) per task and on average where both are known, value gap."""
     low, high = arrays["random_return"], arrays["oracle_return"]
-    score = (arrays["returns"].mean(1) - low) / (high - low)
-    per_task = {f"score/{task.name}": float(one) for task, one in zip(tasks, score, strict=True)}
-    found = {"score": float(score.mean()), "return": float(arrays["returns"].mean()), **per_task}
+    found = {"return": float(arrays["returns"].mean())}
+    if np.isfinite(high - low).all():
+        score = (arrays["returns"].mean(1) - low) / (high - low)
+        per_task = {f"score/{task.name}": float(one) for task, one in zip(tasks, score, strict=True)}
+        found = {"score": float(score.mean())} | found | per_task
     gap = arrays["value"] - arrays["discounted_return"]
     size = abs(float(arrays["discounted_return"].mean()))
     return found | ({"value_gap": float(gap.mean()) / size} if np.isfinite(gap).all() and size > 0 else {})
