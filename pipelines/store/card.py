@@ -146,7 +146,8 @@ def recipe_id(
     stage: str, version: int, config: Config | Mapping[str, Any], seed: int, parents: Mapping[str, str | Sequence[str]]
 ) -> str:
     """The name of what this recipe makes. `parents` are ids by role, in order where a role takes many."""
-    recipe = {"stage": stage, "version": version, "config": config, "seed": seed, "parents": parents}
+    decides = config.identity() if isinstance(config, Config) else config
+    recipe = {"stage": stage, "version": version, "config": decides, "seed": seed, "parents": parents}
     return hashlib.sha256(canonical(recipe)).hexdigest()[:ID_LENGTH]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.core.configs.base import Config
+from pipelines.core.configs.base import Config, later
 from pipelines.core.errors import CheckFailed, WrongKind
 from pipelines.store.card import (
     Card,
@@ -84,6 +84,27 @@ def test_recipe_id_is_a_hash_of_the_recipe_alone():
         recipe_id("train", 1, Nested(), 0, {"log": ["y", "x"]}),
     }  # fmt: skip
     assert len(others | {base}) == 9
+
+
+def test_a_field_that_came_later_changes_no_id_while_it_does_what_was_done_before():
+    class Inner(Config):
+        rate: float = 0.1
+
+    class Before(Config):
+        inner: Inner = Inner()
+
+    class InnerSince(Inner):
+        extra: int = later(3)
+
+    class Since(Config):
+        inner: InnerSince = InnerSince()
+        keep: str = later("all", description="rows that are kept")
+
+    def ids(config: Config) -> str:
+        return recipe_id("collect", 1, config, 0, {})
+
+    assert ids(Since()) == ids(Before())
+    assert len({ids(Before()), ids(Since(keep="first")), ids(Since(inner=InnerSince(extra=4)))}) == 3
 
 
 def test_content_digest_depends_on_each_of_its_parts_and_not_on_order():

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from pipelines.core.errors import UsageError
 
@@ -14,6 +15,27 @@ class Config(BaseModel):
     """Base of every config: frozen, and an unknown field is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the id of an artifact: every field but those that came `later` and stand at their default."""
+        kinds = type(self).model_fields
+        plain = self.model_dump(mode="json")
+        out: dict[str, Any] = {}
+        for name, value in self:
+            if _came_later(kinds[name]) and value == kinds[name].default:
+                continue
+            out[name] = value.identity() if isinstance(value, Config) else plain[name]
+        return out
+
+
+def later(default: Any, **info: Any) -> Any:
+    """A field that was added after artifacts had been made without it. Its default does what was done before, and while
+    it has it those artifacts keep their ids."""
+    return Field(default, json_schema_extra={"later": True}, **info)
+
+
+def _came_later(field: FieldInfo) -> bool:
+    return isinstance(field.json_schema_extra, dict) and bool(field.json_schema_extra.get("later"))
 
 
 C = TypeVar("C", bound=Config)
