@@ -179,7 +179,7 @@ def rollout(
     ] = None,
     force: Annotated[bool, option("--force", help="Overwrite files that exist.")] = False,
 ) -> None:
-    """Play a policy or a scripted actor on a family: returns, pictures."""
+    """Play a policy or a scripted actor: returns, pictures, videos."""
     from omrl_cli import rollout as rollouts
 
     given = {"video": video, "html": html, "picture": picture}

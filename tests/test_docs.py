@@ -1,4 +1,7 @@
-"""The README's commands are executed: each ```sh block that has `<!-- test -->` on the line before it."""
+"""The commands of the README and of docs/ are executed: each ```sh block with `<!-- test -->` on the line before it.
+
+A block with `<!-- file: NAME -->` before it is that file in the folder where the commands run.
+"""
 
 import os
 import re
@@ -10,6 +13,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FILE = re.compile(r"<!-- file: (\S+) -->\n+```\w*\n(.*?)```", re.DOTALL)
 BLOCK = re.compile(r"<!-- test -->\n+```sh\n(.*?)```", re.DOTALL)
 
 
@@ -25,12 +30,24 @@ def test_extraction() -> None:
     assert commands(text) == ["omrl ls  # all", "omrl show    x"]
 
 
+def files(text: str) -> dict[str, str]:
+    """name -> content of the marked blocks."""
+    return dict(FILE.findall(text))
+
+
+def test_files() -> None:
+    assert files("<!-- file: a.py -->\n```python\nx = 1\n```\n```python\ny = 2\n```\n") == {"a.py": "x = 1\n"}
+
+
 @pytest.mark.timeout(900)
-def test_the_readme_works(tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", [path.relative_to(ROOT).as_posix() for path in PAGES])
+def test_a_page_works(page: str, tmp_path: Path) -> None:
     """All in one store and in order, for the later commands look at what the earlier ones made."""
-    found = commands((ROOT / "README.md").read_text())
-    if not found:
-        pytest.skip("the README has no marked commands yet")
+    text = (ROOT / page).read_text()
+    found = commands(text)
+    assert found
+    for name, content in files(text).items():
+        (tmp_path / name).write_text(content)
     env = {
         **os.environ,
         "OMRL_STORE": str(tmp_path / "store"),
@@ -40,7 +57,7 @@ def test_the_readme_works(tmp_path: Path) -> None:
     }
     for line in found:
         arguments = shlex.split(line, comments=True)[1:]
-        if "--preset" in arguments:  # whatever the README says, tiny is what a test can wait for
+        if "--preset" in arguments:  # whatever the page says, tiny is what a test can wait for
             arguments[arguments.index("--preset") + 1] = "tiny"
         said = subprocess.run(
             [sys.executable, "-m", "omrl_cli.main", *arguments],
@@ -51,3 +68,8 @@ def test_the_readme_works(tmp_path: Path) -> None:
             check=False,
         )
         assert said.returncode == 0, f"{line}\n{said.stdout}\n{said.stderr}"
+
+
+def test_the_example_is_as_short_as_the_page_says() -> None:
+    lines = files((ROOT / "docs/own-family.md").read_text())["puck.py"].splitlines()
+    assert sum(bool(line.strip()) for line in lines) <= 40
