@@ -1,4 +1,5 @@
-"""`make bench`: updates a second of SAC and tiMe on this machine, beside the machine's own ceiling and a peer.
+"""`make bench`: updates a second of SAC and tiMe on this machine, beside the machine's own ceiling and a peer; then
+control steps a second of the task families (`benchmarks.engines`).
 
     python -m benchmarks.bench                 everything, some minutes
     python -m benchmarks.bench --quick         the same table from short repeats
@@ -19,7 +20,7 @@ from typing import Any
 
 import jax
 
-from benchmarks import machine, peer
+from benchmarks import engines, machine, peer
 from benchmarks.spread import Spread, digits, rates, seconds, table
 from benchmarks.work import MOST_UPDATES, SIZES, WORKS, Size, flop_per_update, prepare
 from pipelines.core import platform
@@ -198,10 +199,13 @@ def run_all(effort: Effort, with_peer: bool, target: Path | None) -> None:
                 print(f"measuring {name} {size.name} T={tasks}", file=sys.stderr, flush=True)
                 rows.append(measure(name, size, tasks, effort, peak["gflops"], rival))
     print(f"\n{table(COLUMNS, [row_cells(row) for row in rows])}\n\n{NOTES}")
+    stepping = engines.run_all(effort.repeats, effort.repeat_s, with_peer)
     if target is not None:
         peers = {size: rival | {"updates_per_s": asdict(rival["updates_per_s"])} for size, rival in rivals.items()}
         figures = {"machine": found, "peak": peak, "effort": asdict(effort), "peer": peers}
-        target.write_text(json.dumps(figures | {"rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+        target.write_text(
+            json.dumps(figures | {"rows": [asdict(row) for row in rows], "engines": stepping}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

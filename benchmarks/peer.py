@@ -22,7 +22,7 @@ class PeerMissing(Exception):
     """The peer cannot be installed or run; the message is one line."""
 
 
-def _call(command: list[str]) -> str:
+def call(command: list[str]) -> str:
     """stdout. Raises PeerMissing with the last line that the command said."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -34,26 +34,28 @@ def _call(command: list[str]) -> str:
     return done.stdout
 
 
-def install() -> None:
-    """Makes the environment where it is missing or older than its requirements. Raises PeerMissing.
+def install(requirements: Path = REQUIREMENTS, environment: Path = ENVIRONMENT) -> Path:
+    """Makes the environment where it is missing or older than its requirements. -> its python. Raises PeerMissing.
 
-    torch comes first and alone: that way pip may take a build for CPUs from a local index or --find-links, where one
-    is configured, before a dependency of something else pulls in the CUDA build.
+    torch, where it is wanted, comes first and alone: that way pip may take a build for CPUs from a local index or
+    --find-links, where one is configured, before a dependency of something else pulls in the CUDA build.
     """
-    stamp = ENVIRONMENT / ".installed"
-    wanted = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
+    python = environment / PYTHON.relative_to(ENVIRONMENT)
+    stamp = environment / ".installed"
+    wanted = hashlib.sha256(requirements.read_bytes()).hexdigest()
     if stamp.exists() and stamp.read_text() == wanted:
-        return
-    print(f"installing the peer into {ENVIRONMENT} (some minutes the first time)", file=sys.stderr, flush=True)
+        return python
+    print(f"installing a peer into {environment} (some minutes the first time)", file=sys.stderr, flush=True)
     try:
-        venv.create(ENVIRONMENT, clear=True, with_pip=True)
+        venv.create(environment, clear=True, with_pip=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise PeerMissing(f"no environment at {ENVIRONMENT}: {error}") from error
-    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    torch = next(line for line in REQUIREMENTS.read_text().splitlines() if line.startswith("torch=="))
-    _call([*pip, torch])
-    _call([*pip, "-r", str(REQUIREMENTS)])
+        raise PeerMissing(f"no environment at {environment}: {error}") from error
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    for torch in [line for line in requirements.read_text().splitlines() if line.startswith("torch==")]:
+        call([*pip, torch])
+    call([*pip, "-r", str(requirements)])
     stamp.write_text(wanted)
+    return python
 
 
 def measure(size: Size, threads: int, repeats: int, repeat_s: float) -> dict[str, Any]:
@@ -74,7 +76,7 @@ def measure(size: Size, threads: int, repeats: int, repeat_s: float) -> dict[str
             "threads": count,
         }
         flags = [f"--{name}={value}" for name, value in numbers.items()]
-        lines = _call([str(PYTHON), str(FOLDER / "sac_sb3.py"), *flags]).splitlines()
+        lines = call([str(PYTHON), str(FOLDER / "sac_sb3.py"), *flags]).splitlines()
         one = json.loads(lines[-1])
         found.append(one | {"updates_per_s": Spread.of(one["updates_per_s"])})
     return max(found, key=lambda one: one["updates_per_s"].median)

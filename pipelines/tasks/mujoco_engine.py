@@ -197,8 +197,8 @@ class Bodies:
     ) -> None:
         quiet()
         self._body, self._tasks, self._reward = body, np.asarray(tasks, np.float64), reward
-        own = models(body, nominal, self._tasks)
-        self._physics: Physics = make(body, own, threads or platform.num_cores())
+        self.models = models(body, nominal, self._tasks)
+        self._physics: Physics = make(body, self.models, threads or platform.num_cores())
         low, high = nominal.actuator_ctrlrange.T
         self._middle, self._half = (low + high) / 2, (high - low) / 2
         self._dt = float(nominal.opt.timestep) * body.frame_skip
