@@ -1,8 +1,8 @@
 """Control steps a second of the task families: `python -m benchmarks.engines`, and a part of `make bench`.
 
 The C engine runs closed loop: 64 environments, uniform actions, observations, rewards and resets included. In turn with
-it, in the same run: Gymnasium's SyncVectorEnv of the same body, and mujoco.rollout open loop, with the same models, from
-states met on the way, computing nothing but states. envpool runs in a process of its own. Families that are stepped
+it, in the same run: Gymnasium's SyncVectorEnv of the same body, and mujoco.rollout open loop, with the same models,
+from states met on the way, computing nothing but states. envpool runs in a process of its own. Families that are stepped
 inside a scan run 256 environments over one horizon. How to read the tables: benchmarks/README.md.
 """
 
