@@ -2,8 +2,8 @@
 
 The C engine runs closed loop: 64 environments, uniform actions, observations, rewards and resets included. In turn with
 it, in the same run: Gymnasium's SyncVectorEnv of the same body, and mujoco.rollout open loop, with the same models,
-from states met on the way, computing nothing but states. envpool runs in a process of its own. Families that are stepped
-inside a scan run 256 environments over one horizon. How to read the tables: benchmarks/README.md.
+from states met on the way, computing nothing but states. envpool runs in a process of its own. Families that are
+stepped inside a scan run 256 environments over one horizon. How to read the tables: benchmarks/README.md.
 """
 
 import argparse
