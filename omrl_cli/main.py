@@ -100,7 +100,9 @@ def metatrain(
 def evaluate(
     common: OneStage,
     *,
-    policy: Annotated[str | None, role("policy", "The meta-policy or policy-set to try.")] = None,
+    policy: Annotated[
+        str | None, role("policy", "What to try: a meta-policy, a policy-set, or a replay-log's agents.")
+    ] = None,
     split: Annotated[str | None, field("split", "train, test or ood.")] = None,
     episodes: Annotated[int | None, field("episodes", "Episodes per task.")] = None,
 ) -> None:
@@ -153,7 +155,9 @@ def run(
 def rollout(
     common: Common,
     *,
-    policy: Annotated[str | None, role("policy", "The meta-policy or policy-set that plays.")] = None,
+    policy: Annotated[
+        str | None, role("policy", "Who plays: a meta-policy, a policy-set, or a replay-log's agents.")
+    ] = None,
     actor: Annotated[
         str | None, option("--actor", metavar="NAME", help="Or random, zero, or oracle where the family has one.")
     ] = None,

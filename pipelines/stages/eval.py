@@ -23,6 +23,8 @@ from pipelines.stages import learners
 from pipelines.tasks import registry
 
 LABELS = {
+    "sac": "behaviour SAC",
+    "dqn": "behaviour DQN",
     "batch-sac": "batch SAC",
     "pooled-batch-sac": "pooled batch SAC",
     "batch-pearl": "batch PEARL",
@@ -77,7 +79,7 @@ def evaluate(work: Work, family: TaskFamily, tasks: tuple[Task, ...], chosen: li
     final_keys, curve_keys = (
         axis.put(task_keys(key, [task.id for task in tasks])) for key in jax.random.split(stage_key(work.seed, "eval"))
     )
-    acting = axis.put(spread_over(from_dict(algorithm.acting_type, arrays["acting"]), chosen, len(tasks)))
+    acting = axis.put(spread_over(learners.acting_of(policy, algorithm.acting_type), chosen, len(tasks)))
     episodes = player(family, algorithm.policy, family.discount, config.episodes, axis, tasks)(acting, final_keys)
     out = {
         "returns": episodes.returns,

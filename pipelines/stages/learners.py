@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from pipelines.algos import dqn, pearl, sac, time
@@ -10,7 +11,7 @@ from pipelines.core.configs.algorithms import DqnConfig, PearlConfig, SacConfig,
 from pipelines.core.configs.base import Config, resolve
 from pipelines.core.errors import StageFailed, UsageError, WrongKind
 from pipelines.core.samplers import pooled
-from pipelines.core.trees import stack_logs, task_leaf
+from pipelines.core.trees import from_dict, stack_logs, task_leaf
 from pipelines.core.types import Algorithm, Log, Space, Task
 
 SHARED = frozenset({"pooled-batch-sac", "batch-pearl", "time"})  # one acting state for all tasks
@@ -61,6 +62,20 @@ def read_log(log: Any) -> tuple[Log, tuple[Task, ...], Space, float]:
             names = ", ".join(task.name for task, spoilt in zip(tasks, bad, strict=True) if spoilt)
             raise StageFailed(f"the log's {column} is not finite in task {names}", "collect or import the log again")
     return logs, tasks, Space.from_json(log.card.extra["space"]), log.card.extra["discount"]
+
+
+def acting_of(artifact: Any, kind: type) -> Any:
+    """The acting state(s) that an artifact holds, as NamedTuple `kind`: a policy-set's `[T, ...]`, a meta-policy's, or
+    those of a replay-log's behaviour policies as they ended `[T, ...]`.
+
+    Raises WrongKind where the log kept none.
+    """
+    arrays = artifact.arrays()
+    if artifact.card.kind != "replay-log":
+        return from_dict(kind, arrays["acting"])
+    if not len(arrays.get("snapshot_step", ())):
+        raise WrongKind(f"the log {artifact.card.id} kept no behaviour policy", "collect with --set num_snapshots=1")
+    return jax.tree.map(lambda leaf: leaf[-1], from_dict(kind, arrays["snapshots"]))
 
 
 def want_tasks(tasks: Sequence[Task], least: int, what: str) -> None:

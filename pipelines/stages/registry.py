@@ -63,7 +63,7 @@ STAGES: dict[str, StageSpec] = {
             "episodes on the tasks of a split",
             configs.EvalConfig,
             "report",
-            {"policy": Role(("meta-policy", "policy-set"))},
+            {"policy": Role(("meta-policy", "policy-set", "replay-log"))},
         ),
         StageSpec(
             "report",

@@ -15,7 +15,6 @@ from pipelines.core.configs.base import nearest
 from pipelines.core.errors import UsageError, WrongKind
 from pipelines.core.learn import stage_key, task_keys
 from pipelines.core.taskmap import TaskAxis
-from pipelines.core.trees import from_dict
 from pipelines.core.types import Array, DeviceFamily, HostFamily, Policy, Space, Task, TaskFamily, memoryless, task_rows
 from pipelines.rollouts import loop
 from pipelines.stages import learners
@@ -56,8 +55,10 @@ def _zero(space: Space) -> np.ndarray:
 
 
 def learned(artifact: Any, family: TaskFamily, tasks: tuple[Task, ...], match: str) -> Actor:
-    """The policy of a policy-set or meta-policy. Raises WrongKind if it cannot see or act here, UsageError where a
-    policy-set has no policy for a task and `match` is `own`."""
+    """The policy of a policy-set or meta-policy, or a log's behaviour policies as they ended.
+
+    Raises WrongKind if it cannot see or act here, UsageError where there is no policy for a task and `match` is `own`.
+    """
     card = artifact.card
     known = Space.from_json(card.extra["space"])
     for field in ("obs_shape", "action_shape", "num_actions"):
@@ -77,7 +78,7 @@ def learned(artifact: Any, family: TaskFamily, tasks: tuple[Task, ...], match: s
             chosen = assign(tasks, trained, match)
         except UsageError as error:
             raise UsageError(error.cause, "--match nearest takes the nearest task's, or --split train") from None
-    acting = from_dict(algorithm.acting_type, artifact.arrays()["acting"])
+    acting = learners.acting_of(artifact, algorithm.acting_type)
     return Actor(card.name, algorithm.policy, spread_over(acting, chosen, len(tasks)))
 
 

@@ -110,9 +110,9 @@ def test_single_stages_say_their_id_and_nothing_else(made: tuple[Path, Said]) ->
             "there is replay-log/",
         ),
         (
-            ["eval", "--policy", "replay-log/point-semicircle-time"],
+            ["eval", "--policy", "report/ours"],
             4,
-            "--policy wants a meta-policy or policy-set",
+            "--policy wants a meta-policy or policy-set or replay-log",
             "there is",
         ),
         (["train"], 3, "train needs --log, a replay-log", "there is replay-log/"),

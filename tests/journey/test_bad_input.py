@@ -27,7 +27,7 @@ WRONG = [
     # parents of the wrong kind
     (f"train --log {TEACHERS}", 4, "--log wants a replay-log", "there is replay-log/"),
     (f"distill --log {LOG} --teachers {TIME}", 4, "--teachers wants a policy-set", "there is policy-set/"),
-    (f"eval --policy {LOG}", 4, "--policy wants a meta-policy or policy-set", "there is meta-policy/"),
+    ("eval --policy report/tiMe", 4, "--policy wants a meta-policy or policy-set or replay-log", "there is "),
     (f"report --reports report/tiMe --reports {LOG}", 4, "--reports wants a report", "there is report/"),
 ]
 
