@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from pipelines import rollouts
-from pipelines.core.configs.base import nearest
 from pipelines.core.errors import UsageError, WrongKind
 from pipelines.core.learn import stage_key, task_keys
 from pipelines.core.taskmap import TaskAxis
@@ -42,7 +41,7 @@ def scripted(name: str, family: TaskFamily, tasks: tuple[Task, ...]) -> Actor:
     elif name in family.scripted:
         policy = family.scripted[name]
     else:
-        raise UsageError(f"{family.name} has no actor {name!r}", nearest(name, [*ACTORS, *family.scripted], "actors"))
+        raise UsageError(f"{family.name} has no actor {name!r}", f"it has {', '.join([*ACTORS, *family.scripted])}")
     return Actor(name, policy, task_rows(tasks))
 
 
