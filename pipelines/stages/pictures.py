@@ -57,7 +57,7 @@ def video(family: TaskFamily, watched: Watched, suffix: str) -> bytes:
     steps = len(watched.rewards)
     kept, every = film.thinned(steps + 1) if suffix == ".gif" else (list(range(steps + 1)), 1)
     total = np.concatenate([[0.0], np.cumsum(watched.rewards)])
-    captions = {t: f"{watched.task.name}  step {t}  return {total[t]:.3g}" for t in kept}
+    captions = {t: f"{watched.task.name}  step {t}  return {total[t]:.4g}" for t in kept}
     if family.solid is not None:
         from pipelines.tasks import render
 

@@ -174,7 +174,14 @@ def _on_host(family: HostFamily, tasks: tuple[Task, ...]) -> Walk:
     found: list[tuple[np.ndarray, ...]] = []
     with _guarded(family, "simulate", family.simulate, rows) as simulator:
         obs = _guarded(family, "reset", simulator.reset, every, noise)
-        _shape(family, "reset's observations", obs, (size, *space.obs_shape))
+        # numbers of any precision become the space's, but a picture in floats would be cut to bytes unseen
+        _shape(
+            family,
+            "reset's observations",
+            obs,
+            (size, *space.obs_shape),
+            "uint8" if space.obs_dtype == "uint8" else None,
+        )
         if not np.array_equal(obs, simulator.reset(every, noise)):
             raise _fail(family, "two resets from the same noise differ", "`noise` must decide all of a reset")
         for key in jax.random.split(jax.random.key(1), min(family.horizon, MOST_STEPS)):

@@ -1,5 +1,7 @@
 """Any Gymnasium environment as a family: Gymnasium's own, and small ones that do what theirs do not."""
 
+import dataclasses
+
 import gymnasium
 import jax
 import numpy as np
@@ -213,3 +215,10 @@ def test_what_is_refused(call, cause: str, hint: str) -> None:
         call()
     assert cause in caught.value.cause
     assert hint in caught.value.hint
+
+
+def test_a_picture_in_floats_is_refused() -> None:
+    family = slider()
+    wrong = dataclasses.replace(family, space=family.space._replace(obs_dtype="uint8"))
+    with pytest.raises(CheckFailed, match=r"reset's observations is float64\[8, 1\]"):
+        registry.check(wrong)
