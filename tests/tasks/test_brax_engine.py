@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+import textwrap
 
 import jax
 import jax.numpy as jnp
@@ -11,75 +12,14 @@ import numpy as np
 import pytest
 
 from pipelines.core.errors import UsageError
-from pipelines.core.types import task_rows
-from pipelines.tasks import brax_engine, locomotion, mujoco_engine, registry
+from pipelines.tasks import brax_engine, registry
 from pipelines.tasks.bodies import cheetah
-from pipelines.tasks.body import namespace
-
-BATCH = 8
-KEYS = jax.random.split(jax.random.key(1), BATCH)
-CHEETAH = "halfcheetah-vel/mql"
-
-
-class Both:
-    """One family on brax and on the C engine, `lift` metres above where its body starts; BATCH environments each."""
-
-    def __init__(self, name: str, lift: float = 0.0, **options: str) -> None:
-        self.device = registry.find(",".join([name, *(f"{key}={value}" for key, value in options.items())]))
-        host = {key: value for key, value in options.items() if key != "engine"}
-        self.host = registry.find(",".join([name, *(f"{key}={value}" for key, value in host.items())]))
-        train = self.host.tasks("train")
-        tasks = tuple(train[n % len(train)] for n in range(BATCH))
-        self.rows, self.tasks = task_rows(tasks, np.float64), jnp.asarray(task_rows(tasks))
-        self.noise = np.asarray(jax.vmap(self.host.noise)(KEYS))
-        self.actions = np.random.default_rng(0).uniform(-1, 1, (BATCH, *self.host.space.action_shape))
-        self.reset, self.step = jax.jit(jax.vmap(self.device.reset)), jax.jit(jax.vmap(self.device.step))
-
-    def go(self, action):
-        return self.step(self.tasks, self.begin()[0], jnp.asarray(action, jnp.float32), KEYS)
-
-    def begin(self):
-        return self.reset(self.tasks, KEYS)
-
-
-def raised(body, height):
-    """`body`, begun `height` metres higher, in the air: nothing touches anything."""
-    root = 2 if body.mjcf in ("ant.xml", "humanoid.xml") else 1
-
-    def start(noise):
-        qpos, qvel = body.start(noise)
-        xp = namespace(qpos)
-        return qpos + height * xp.asarray(np.eye(qpos.shape[-1])[root], dtype=qpos.dtype), qvel
-
-    return dataclasses.replace(body, start=start)
-
-
-def lift(monkeypatch, height=2.0):
-    """Every family built from here on begins in the air."""
-    for name in ("mujoco_engine", "brax_engine"):
-        engine = {"mujoco_engine": mujoco_engine, "brax_engine": brax_engine}[name]
-        family = engine.family
-        monkeypatch.setattr(
-            engine, "family", lambda common, body, options, f=family: f(common, raised(body, height), options)
-        )
-
-
-def built(name, **options):
-    """Like `registry.find`, but built anew."""
-    parsed = registry.parse(",".join([name, *(f"{key}={value}" for key, value in options.items())]))
-    return locomotion.build(parsed.family, parsed.options)
+from tests.tasks.beside import BATCH, CHEETAH, KEYS, Both, built, c_step, lift
 
 
 @pytest.fixture(scope="module")
 def both():
     return Both(CHEETAH, engine="brax")
-
-
-def c_step(host, rows, noise, actions):
-    """-> (first observations, Stepped) of the C engine"""
-    with host.simulate(rows) as simulator:
-        first = simulator.reset(np.ones(len(rows), bool), noise)
-        return first, simulator.step(actions)
 
 
 # ---- the same family -------------------------------------------------------------------------------------------------
@@ -233,3 +173,111 @@ def test_importing_it_prints_nothing():
     code = "import pipelines.tasks.brax_engine"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == ""
+
+
+# ---- every body ------------------------------------------------------------------------------------------------------
+
+BODIES = (
+    "hopper-vel/time",
+    "walker-params/mql",  # a model per task
+    "ant-goal/mql",  # contact forces computed
+    "ant-dir/mbml,cartesian=lagged",
+    "humanoid-dir/mql",  # contact forces computed
+    "humanoid-dir/mbml,cartesian=lagged",
+)
+
+
+def split(name):
+    family, *options = name.split(",")
+    return family, dict(option.split("=") for option in options)
+
+
+def state_of(simulator, device_state):
+    """A brax state where the C engine is: its rows are time, qpos, qvel, torso, (com,) obs."""
+    anchor, rows = device_state.anchor, np.asarray(simulator.state(), np.float32)
+    nq, nv, num_obs = anchor.qpos.shape[1], anchor.qvel.shape[1], device_state.obs.shape[1]
+    places = rows[:, -num_obs - (6 if anchor.com is not None else 3) : -num_obs]
+    moved = anchor._replace(
+        qpos=rows[:, 1 : 1 + nq],
+        qvel=rows[:, 1 + nq : 1 + nq + nv],
+        torso=places[:, :3],
+        com=None if anchor.com is None else places[:, 3:],
+    )
+    return jax.tree.map(jnp.asarray, device_state._replace(anchor=moved, obs=rows[:, -num_obs:]))
+
+
+def agree(found, want, tolerance):
+    """`found` of brax's step, `want` of the C engine's; relative and absolute tolerance."""
+    _, obs, reward, terminal, outcome = found
+    np.testing.assert_allclose(obs, want.obs, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(outcome, want.outcome, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(reward, want.reward, rtol=tolerance, atol=tolerance * 10)
+    np.testing.assert_array_equal(terminal, want.terminal)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BODIES)
+def test_every_body_moves_as_on_the_c_engine(name, monkeypatch):
+    """One control step in the air to 1e-4 (in float32; RK4, joint limits, one model per task where dynamics differ).
+
+    Where the C engine is after 12 random steps, in contact or fallen, to 2e-3; but not the ant: mjx turns the friction
+    pyramid of a capsule steeper than 60 degrees on a plane, whose feet are such.
+    """
+    family, options = split(name)
+    both = Both(family, engine="brax", **options)
+    first, _ = c_step(both.host, both.rows, both.noise, both.actions)
+    state, obs = both.begin()
+    np.testing.assert_allclose(obs, first, rtol=1e-5, atol=1e-5)
+    with both.host.simulate(both.rows) as simulator:
+        simulator.reset(np.ones(BATCH, bool), both.noise)
+        for _ in range(12):
+            simulator.step(both.actions)
+        down = state_of(simulator, state)
+        fallen = simulator.step(both.actions)
+    actions = jnp.asarray(both.actions, jnp.float32)
+    if not family.startswith("ant"):
+        agree(both.step(both.tasks, down, actions, KEYS), fallen, 2e-3)
+    lift(monkeypatch)
+    first, want = c_step(built(family, **options), both.rows, both.noise, both.actions)
+    state, obs = jax.jit(jax.vmap(built(family, engine="brax", **options).reset))(both.tasks, KEYS)
+    np.testing.assert_allclose(obs, first, rtol=1e-5, atol=1e-5)
+    agree(both.step(both.tasks, state, actions, KEYS), want, 1e-4)
+    assert np.abs(want.obs - first).max() > 0.1  # the control: much moved
+
+
+@pytest.mark.slow
+def test_tasks_whose_dynamics_differ_move_differently():
+    """The same start and action under other masses, inertias, damping and friction; the same task the same way."""
+    both = Both("walker-params/mql", engine="brax")
+    state, first = both.reset(both.tasks, jnp.broadcast_to(KEYS[:1], KEYS.shape))
+    np.testing.assert_array_equal(first, np.broadcast_to(first[:1], first.shape))
+    action = jnp.broadcast_to(jnp.asarray(both.actions[:1], jnp.float32), both.actions.shape)
+    speeds = np.asarray(both.step(both.tasks, state, action, KEYS)[1])[:, 8:]
+    gaps = np.abs(speeds[:, None] - speeds[None]).max(-1)
+    assert gaps[~np.eye(BATCH, dtype=bool)].min() > 0.1
+    same = np.asarray(both.step(jnp.broadcast_to(both.tasks[:1], both.tasks.shape), state, action, KEYS)[1])
+    np.testing.assert_array_equal(same, np.broadcast_to(same[:1], same.shape))
+
+
+@pytest.mark.slow
+def test_in_float64_a_step_is_the_c_engines_to_rounding():
+    """The difference above is float32's: under x64 the cheetah's step agrees to 1e-12, on the ground too."""
+    code = """
+        import jax, numpy as np
+        jax.config.update("jax_enable_x64", True)
+        from pipelines.core.types import task_rows
+        from pipelines.tasks import registry
+        device, host = (registry.find(f"halfcheetah-vel/mql{more}") for more in (",engine=brax", ""))
+        keys = jax.random.split(jax.random.key(1), 8)
+        rows = task_rows(host.tasks("train")[:8], np.float64)
+        actions = np.random.default_rng(0).uniform(-1, 1, (8, 6))
+        with host.simulate(rows) as simulator:
+            simulator.reset(np.ones(8, bool), np.asarray(jax.vmap(host.noise)(keys)))
+            want = simulator.step(actions)
+        state, _ = jax.jit(jax.vmap(device.reset))(rows, keys)
+        _, obs, reward, _, _ = jax.jit(jax.vmap(device.step))(rows, state, actions, keys)
+        np.testing.assert_allclose(obs, want.obs, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(reward, want.reward, rtol=1e-12, atol=1e-12)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
