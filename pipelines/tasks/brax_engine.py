@@ -15,11 +15,12 @@ episode is reset: `State.diverged` is set, the observation is the last finite on
 standing there, and the episode is not terminal (no bootstrap would be a claim about the task).
 
 Differs from the C engine: float32; mjx has no PGS solver, so that models that ask for it (humanoid) get Newton's, which
-solves the same convex problem. The three pipelines of brax integrate by semi-implicit Euler whatever the model says
-(RK4 for ant, hopper, walker, humanoid), at brax's own time steps where these are shorter, with the constants that
-brax's model of that body states (`<custom>`, solver iterations); they know no `ref` (joints are shifted by it) and no
-bodies without joints (fused into their parents; observations keep the body's own); gears, masses and frictions stay the
-body's, though brax tuned some gears of its own for spring and positional.
+solves the same convex problem; where a capsule stands on a plane at more than 60 degrees (the ant's feet) mjx turns the
+friction pyramid another way, and a step in contact differs. The three pipelines of brax integrate by semi-implicit
+Euler whatever the model says (RK4 for ant, hopper, walker, humanoid), at brax's own time steps where these are shorter,
+with the constants that brax's model of that body states (`<custom>`, solver iterations); they know no `ref` (joints are
+shifted by it) and no bodies without joints (fused into their parents; observations keep the body's own); gears, masses
+and frictions stay the body's, though brax tuned some gears of its own for spring and positional.
 """
 
 import contextlib
@@ -62,6 +63,12 @@ ENGINES: dict[str, Any] = {
 # The longest time step brax's own environments give spring and positional (seconds), and brax's model of the body.
 TIME_STEPS = {"half_cheetah": 0.003125, "ant": 0.005, "hopper": 0.001, "walker2d": 0.001, "humanoid": 0.0015}
 KINEMATIC = {"com", "cinert", "cvel"}  # fields of View that need the kinematics of the whole tree
+
+
+DIFFERS = {
+    engine: f"{engine}: brax's own physics, by Euler's method in float32, with brax's constants; not MuJoCo's equations"
+    for engine in ENGINES
+} | {"brax": "brax: MuJoCo's equations in float32 (mjx); friction pyramids of the ant's feet are turned another way"}
 
 
 class State(NamedTuple):
@@ -291,7 +298,9 @@ def family(common: dict[str, Any], body: Body, options: Mapping[str, str]) -> De
         qpos=lambda states: np.asarray(states.anchor.qpos),
         substeps=body.frame_skip,
     )
-    return DeviceFamily(**{**common, "solid": solid}, engine=options["engine"], reset=reset, step=step)
+    about = dataclasses.replace(common["about"], differs=(*common["about"].differs, DIFFERS[loaded.name]))
+    fields = {**common, "solid": solid, "about": about, "engine": loaded.name}
+    return DeviceFamily(**fields, reset=reset, step=step)
 
 
 def _begin(loaded: Loaded, body: Body, qpos: Array, qvel: Array) -> tuple[State, Array]:

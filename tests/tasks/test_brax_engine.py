@@ -27,12 +27,13 @@ def both():
 
 def test_space_tasks_outcome_and_reward_are_the_c_engines(both):
     device, host = both.device, both.host
-    for field in ("space", "horizon", "discount", "outcome", "terminates", "dynamics", "about"):
+    for field in ("space", "horizon", "discount", "outcome", "terminates", "dynamics"):
         assert getattr(device, field) == getattr(host, field)
     assert [device.tasks(split) for split in ("train", "test", "ood")] == [
         host.tasks(s) for s in ("train", "test", "ood")
     ]
     assert (device.engine, host.engine) == ("brax", "mujoco")
+    assert device.about.differs[:-1] == host.about.differs  # and what the engine does otherwise
     rng = np.random.default_rng(0)
     obs, next_obs = rng.normal(size=(2, BATCH, 20))
     outcome = rng.normal(size=(BATCH, 1))
