@@ -69,7 +69,8 @@ class Body:
     healthy: Callable[[View], Any] | None = None  # None: never ends early
     factors: Callable[[Any], dict[str, Any]] | None = None  # None: one model for all tasks
     needs: frozenset[str] = frozenset()  # fields of View beyond qpos, qvel and torso
-    # lagged: torso, com, cinert, cvel as mj_step leaves them, as mujoco-py and Gymnasium show them
+    # lagged: torso, com, cinert, cvel as mj_step leaves them, as mujoco-py and Gymnasium show them; by how much they
+    # differ, body by body: benchmarks/results/parity.md
     cartesian: str = "exact"
     masses: str = "modern"  # old: capsules as MuJoCo 1.31 weighed them
 

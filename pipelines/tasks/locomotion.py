@@ -140,7 +140,13 @@ class Kind(NamedTuple):
     ends: str
     source: str
     differs: tuple[str, ...] = ()
-    goals: bool = False  # whether tasks are places that the observation is seen from
+    scene: Callable[[Task], Scene] | None = None  # of tasks that are places; the observation then begins with x, y
+
+
+def disc_scene(task: Task) -> Scene:
+    """A goal somewhere within 3 of the origin."""
+    goal = Shape("circle", (task.params["x"], task.params["y"], GOAL_RADIUS), "goal")
+    return Scene((-3.5, -3.5), (3.5, 3.5), (goal,))
 
 
 def _always(reward: Reward) -> Callable[[Options], Reward]:
@@ -209,12 +215,12 @@ TABLE: dict[str, Kind] = {
     "ant-goal/mbml": Kind(
         *(_ant("place", True), _ant_goal, ANT_GOAL_TEXT, NOISY, NEVER, "MBML 5.1"),
         ("goals in a sector of 120 degrees, radius 3 (the paper says an arc); ood from 120 to 180", ZERO_FORCES),
-        goals=True,
+        scene=disc_scene,
     ),
     "ant-goal/mql": Kind(
         *(_ant("place", True), _ant_goal, ANT_GOAL_TEXT, NOISY, NEVER, "MQL 5.1; PEARL"),
         ("goals in a disc of radius 3", MQL_SEED, REAL_FORCES),
-        goals=True,
+        scene=disc_scene,
     ),
     "ant-semicircle/borel": Kind(
         _still_ant,
@@ -224,7 +230,7 @@ TABLE: dict[str, Kind] = {
         NEVER,
         "BOReL 5",
         ("29 observations, no contact forces", "angles by our seeds, BOReL's order of draws being unknown"),
-        goals=True,
+        scene=navigation.semicircle_scene,
     ),
     "humanoid-dir/mbml-m": Kind(
         *(_humanoid, _humanoid_reward(6.25), HUMANOID_TEXT.format(6.25), STILL.format(0.01), FALLEN_HUMANOID),
@@ -252,12 +258,6 @@ TABLE: dict[str, Kind] = {
 }
 
 
-def scene(task: Task) -> Scene:
-    """The goal and the origin from above."""
-    goal = Shape("circle", (task.params["x"], task.params["y"], GOAL_RADIUS), "goal")
-    return Scene((-3.5, -3.5), (3.5, 3.5), (goal,))
-
-
 def place(obs: Any) -> Any:
     return obs[..., :2]
 
@@ -283,8 +283,8 @@ def build(name: str, options: Options) -> TaskFamily:
         "dynamics": body.factors is not None,
         "about": About(kind.formula, kind.start, kind.ends, kind.source, kind.differs),
         "references": returns.random_only(functools.partial(_on_the_c_engine, name, tuple(options.items()))),
-        "position": place if kind.goals else None,
-        "scene": scene if kind.goals else None,
+        "position": place if kind.scene else None,
+        "scene": kind.scene,
     }
     if options["engine"] == "mujoco":
         from pipelines.tasks import mujoco_engine

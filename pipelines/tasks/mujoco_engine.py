@@ -243,6 +243,7 @@ class Bodies:
         before, obs = self._before(), self._obs().copy()
         state, view = self._physics.advance(np.ascontiguousarray(self._all[:, : self._size]), control)
         lost = ~(np.abs(state[:, 1:]) < LIMIT).all(-1)  # NaN compares as False
+        lost |= state[:, 0] - self._all[:, 0] < 0.9 * self._dt  # mujoco.rollout stops at a warning
         if lost.any():
             state, view = _without(lost, state, view)
         next_obs = np.where(lost[:, None], obs, self._body.observe(view))
