@@ -1,9 +1,11 @@
 """Bodies drawn in 3D from joint positions, whichever engine moved them: frames by mujoco, a page by brax's viewer."""
 
+import base64
 import contextlib
 import copy
 import functools
 import importlib
+import importlib.resources
 import io
 import os
 import sys
@@ -78,8 +80,9 @@ def _camera(model: mujoco.MjModel, data: mujoco.MjData) -> mujoco.MjvCamera:
 
 
 def page(model: mujoco.MjModel, qpos: np.ndarray, substeps: int) -> str:
-    """An HTML page that plays `qpos [N, nq]`, one a control step, and can be turned and zoomed with the mouse. Its
-    scripts come from the network. Raises StageFailed for a model that brax cannot read."""
+    """An HTML page that plays `qpos [N, nq]`, one a control step, and can be turned and zoomed with the mouse. brax's
+    viewer is in it; three.js, which the viewer draws with, comes from the network. Raises StageFailed for a model that
+    brax cannot read."""
     with contextlib.redirect_stdout(io.StringIO()):  # brax talks while it is imported
         html, mjcf = importlib.import_module("brax.io.html"), importlib.import_module("brax.io.mjcf")
     shown = copy.copy(model)
@@ -99,4 +102,18 @@ def page(model: mujoco.MjModel, qpos: np.ndarray, substeps: int) -> str:
         mujoco.mj_kinematics(model, data)
         pose = SimpleNamespace(pos=np.round(data.xpos[1:], 4), rot=np.round(data.xquat[1:], 4))
         states.append(SimpleNamespace(x=pose))
-    return str(html.render(system, states, height="100vh", colab=False))
+    return str(html.render(system, states, height="100vh", colab=False, base_url=_viewer()))
+
+
+def _viewer() -> str:
+    """The installed brax's viewer as one `data:` address, the modules that it imports inside it: the page shall not
+    depend on whether a branch of a repository is still there."""
+    folder = importlib.resources.files("brax") / "visualizer" / "js"
+    source = (folder / "viewer.js").read_text()
+    for name in ("animator", "selector", "system"):
+        source = source.replace(f"./{name}.js", _address((folder / f"{name}.js").read_text()))
+    return _address(source)
+
+
+def _address(script: str) -> str:
+    return "data:text/javascript;base64," + base64.b64encode(script.encode()).decode()

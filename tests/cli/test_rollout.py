@@ -207,6 +207,9 @@ def test_a_body_as_a_page(omrl, tmp_path: Path) -> None:
     shapes = [geom["name"] for geoms in system["geoms"].values() for geom in geoms]
     assert (shapes.count("Capsule"), shapes.count("Sphere"), shapes.count("Plane")) == (12, 1, 1)
     assert system["opt"]["timestep"] == pytest.approx(0.05)
+    text = out.read_text()
+    assert '"viewer": "data:text/javascript;base64,' in text  # of the installed brax; the rest are pinned packages
+    assert "google/brax" not in text
 
 
 def test_a_body_as_a_film(tmp_path: Path) -> None:
