@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from pipelines import rollouts
@@ -24,8 +25,15 @@ from pipelines.tasks import registry
 
 LABELS = {
     "sac": "behaviour SAC",
+    "td3": "behaviour TD3",
     "dqn": "behaviour DQN",
     "batch-sac": "batch SAC",
+    "bcq": "BCQ",
+    "cql": "CQL",
+    "td3bc": "TD3+BC",
+    "iql": "IQL",
+    "bc": "behaviour cloning",
+    "discrete-bcq": "discrete BCQ",
     "pooled-batch-sac": "pooled batch SAC",
     "batch-pearl": "batch PEARL",
     "time": "tiMe",
@@ -96,9 +104,14 @@ def evaluate(work: Work, family: TaskFamily, tasks: tuple[Task, ...], chosen: li
         play = player(family, algorithm.policy, family.discount, config.curve_episodes, axis, tasks)
         spread = axis.put(spread_over(snapshots, chosen, len(tasks)))
         seen = [play(jax.tree.map(lambda leaf: leaf[:, s], spread), curve_keys) for s in range(len(steps))]  # noqa: B023
-        found = [[getattr(one, name).mean(1) for one in seen] for name in ("returns", "value", "discounted")]
+        found = [[np.asarray(jax.numpy.mean(getattr(one, name), 1)) for one in seen] for name in ("returns", "value", "discounted")]
         curve = {name: np.stack(values) for name, values in zip(curve, found, strict=True)}
     return out | {"curve_step": steps} | {f"curve_{name}": values for name, values in curve.items()}
+
+
+def _means(values: Any) -> np.ndarray:
+    """`[T, P]` -> `[T]`, summed as the devices sum."""
+    return np.asarray(jnp.asarray(values).mean(1))
 
 
 def run(work: Work) -> Product:
