@@ -286,3 +286,22 @@ def test_a_simulator_counts_in_mujocos_own_layout():
     for case in CASES.values():
         model = model_of(case.body)
         assert mujoco.mj_stateSize(model, mujoco_engine.PHYSICS) == 1 + model.nq + model.nv
+
+
+class Cut(Rolled):
+    """As mujoco.rollout does at a warning: the fifth environment makes two sub-steps instead of five."""
+
+    def advance(self, state, control):
+        after, view = super().advance(state, control)
+        after[5] = self._states[5, 1]
+        return after, self._view(after)
+
+
+def test_a_control_step_that_was_cut_short_is_not_passed_off_as_a_whole_one():
+    case = CASES["cheetah"]
+    with made(case, make=Cut) as simulator:
+        simulator.reset(np.ones(COUNT, bool), noise_of(case.body))
+        before = simulator.state()
+        stepped = simulator.step(np.zeros((COUNT, 6)))
+        np.testing.assert_array_equal(simulator.state()[5], before[5])
+    np.testing.assert_array_equal(stepped.diverged, np.arange(COUNT) == 5)
