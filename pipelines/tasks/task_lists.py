@@ -8,6 +8,7 @@ Differs:
 - tiMe gives no grids: cheetah 0.05 k for k = 1..29 (30 equal segments; its three tests are midpoints), hopper 16 values
   from 0 to 2.35, ends included (all three tests unseen).
 - MQL draws the ant's, humanoid's and walker's tasks with its run's seed; these are those of its seed 0.
+- MBML's ood walkers: how its coin and its exponents follow one another is not known; ours toss first, group by group.
 - BOReL draws a task from each run's seed and keeps no list; ours are one draw of each split, as in `navigation`: seed 0
   for training tasks, 73 (that of its evaluation) for test tasks.
 """

@@ -292,7 +292,7 @@ class Cut(Rolled):
     """As mujoco.rollout does at a warning: the fifth environment makes two sub-steps instead of five."""
 
     def advance(self, state, control):
-        after, view = super().advance(state, control)
+        after, _ = super().advance(state, control)
         after[5] = self._states[5, 1]
         return after, self._view(after)
 
