@@ -11,7 +11,7 @@ import pytest
 from benchmarks import parity
 from pipelines.core.errors import StageFailed
 from pipelines.tasks import body as bodies
-from pipelines.tasks import mujoco_engine
+from pipelines.tasks import mujoco_engine, registry
 from pipelines.tasks.bodies import ant, cheetah, hopper, humanoid, walker
 from pipelines.tasks.body import View, load
 from pipelines.tasks.task_lists import parameter_names
@@ -97,6 +97,37 @@ def test_a_whole_transition_shows_the_exact_quantities_deviation(rivalry):
     assert (found["obs"].most > 0.1) == (name == "humanoid")
     assert found["reward"].most < 0.1
     assert found["obs"].most < 1.0
+
+
+def test_the_listed_deviations_are_there(rivalry):
+    """Each line of `deviations` and of SHARED, looked for in Gymnasium's own model, observations and rewards."""
+    name, rival, seen = rivalry
+    ours, lines = rival.body("exact"), " ".join(rival.deviations)
+    assert (f"({ours.obs_dim} for {seen.obs.shape[-1]})" in lines) == (ours.obs_dim != seen.obs.shape[-1])
+    extra = np.setdiff1d(np.arange(ours.obs_dim), rival.columns)
+    shown = rival.body("lagged").observe(seen.after)[:, extra]
+    if "always zero" in lines:
+        np.testing.assert_array_equal(shown, 0)
+    elif len(extra):
+        np.testing.assert_array_equal(shown, seen.after.torso)
+    if name == "halfcheetah":
+        paid = registry.find("halfcheetah-dir/mql").reward(
+            np.ones((1, 1)), seen.obs, seen.action, seen.obs, ours.measure(seen.before, seen.after, seen.dt)
+        )
+        np.testing.assert_allclose(paid - seen.reward, 0.05 * (seen.action**2).sum(-1), atol=1e-9)
+    if name == "hopper":
+        fast = seen.after._replace(qvel=np.full_like(seen.after.qvel, 12.0))
+        np.testing.assert_array_equal(ours.observe(fast)[:, 5:11], 12)
+    if name == "walker":
+        paper = load(walker.make())
+        assert (paper.geom_friction[4, 0], seen.model.geom_friction[4, 0]) == (0.9, 1.9)
+        assert (paper.opt.timestep, seen.model.opt.timestep) == (0.004, 0.002)
+        assert paper.body_mass[1] < seen.model.body_mass[1]
+    if seen.terminated.any():  # the fallen are paid for being alive here, and not there
+        tasks = np.tile(rival.task, (len(seen.action), 1))
+        outcome = rival.body("lagged").measure(seen.before, seen.after, seen.dt)
+        gap = rival.reward(tasks, seen.obs, seen.action, seen.obs, outcome) - seen.reward
+        np.testing.assert_allclose(gap, rival.alive * seen.terminated, atol=1e-9)
 
 
 def test_the_lag_is_of_the_size_that_is_listed(rivalry):
