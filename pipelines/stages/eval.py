@@ -104,7 +104,7 @@ def evaluate(work: Work, family: TaskFamily, tasks: tuple[Task, ...], chosen: li
         play = player(family, algorithm.policy, family.discount, config.curve_episodes, axis, tasks)
         spread = axis.put(spread_over(snapshots, chosen, len(tasks)))
         seen = [play(jax.tree.map(lambda leaf: leaf[:, s], spread), curve_keys) for s in range(len(steps))]  # noqa: B023
-        found = [[np.asarray(jax.numpy.mean(getattr(one, name), 1)) for one in seen] for name in ("returns", "value", "discounted")]
+        found = [[_means(getattr(one, name)) for one in seen] for name in ("returns", "value", "discounted")]
         curve = {name: np.stack(values) for name, values in zip(curve, found, strict=True)}
     return out | {"curve_step": steps} | {f"curve_{name}": values for name, values in curve.items()}
 
