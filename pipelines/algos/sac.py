@@ -123,7 +123,8 @@ class Optimizers(NamedTuple):
 
 
 def optimizers(config: SacConfig) -> Optimizers:
-    return Optimizers(*(optax.adam(config.learning_rate) for _ in range(3)))
+    rate = config.learning_rate if config.actor_learning_rate is None else config.actor_learning_rate
+    return Optimizers(actor=optax.adam(rate), critic=optax.adam(config.learning_rate), temperature=optax.adam(rate))
 
 
 def init_state(config: SacConfig, nets: Nets, normaliser: Normaliser, key: Array) -> State:

@@ -53,12 +53,18 @@ def valid_rows(log: Log) -> Array:
     return jnp.broadcast_to(jnp.arange(log.reward.shape[-1]), log.reward.shape) < log.size[..., None]
 
 
-def fit(log: Log) -> Normaliser:
-    """Moments of one task's log, or of a stack of T logs as if they were one."""
+def fit(log: Log, scale_obs: bool = True, scale_reward: bool = True) -> Normaliser:
+    """Moments of one task's log, or of a stack of T logs as if they were one; mean 0 and deviation 1 for what is not
+    to be scaled."""
     valid = valid_rows(log)
     rows = jnp.broadcast_to(jnp.arange(valid.shape[-1]), valid.shape)
     slot = rows + log.episode
     obs = jnp.take_along_axis(
         log.obs, slot.reshape(*slot.shape, *(1,) * (log.obs.ndim - slot.ndim)), axis=slot.ndim - 1
     )
-    return Normaliser(*moments(obs, valid), *moments(log.reward, valid))
+    of_obs, of_reward = moments(obs, valid), moments(log.reward, valid)
+
+    def plain(mean: Array, std: Array) -> tuple[Array, Array]:
+        return jnp.zeros_like(mean), jnp.ones_like(std)
+
+    return Normaliser(*(of_obs if scale_obs else plain(*of_obs)), *(of_reward if scale_reward else plain(*of_reward)))

@@ -297,7 +297,10 @@ class Algorithm:
     init(key, data) -> state (data None: learns online); sample(data, key) -> batch;
     update(state, batch, key, step) -> (state, metrics);
     acting(state) -> `acting_type`, the part of the state that acting needs (what snapshots and artifacts keep);
-    policy works on acting(state). `q(acting, obs, action) -> []` is the teacher's value where there is one.
+    policy works on acting(state). What others distil, where there is one, on leading axes as they come:
+    `q(acting, obs, action) -> []`, the teacher's value;
+    `propose(acting, obs, noise [Z]) -> action`, its generator, Z = `noise_dim`; `perturb(acting, obs, action) -> [A]`
+    in (-1, 1), how a proposal should be moved, in units of the furthest that it may be.
     """
 
     init: Callable[[Array, Any], Any]
@@ -307,3 +310,6 @@ class Algorithm:
     acting_type: type
     policy: Policy
     q: Callable[[Any, Array, Array], Array] | None = None
+    propose: Callable[[Any, Array, Array], Array] | None = None
+    perturb: Callable[[Any, Array, Array], Array] | None = None
+    noise_dim: int = 0  # Z, of `propose`

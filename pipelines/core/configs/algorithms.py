@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipelines.core.configs.base import Config
+from pipelines.core.configs.base import Config, later
 
 Widths = tuple[int, ...]
 
@@ -19,6 +19,25 @@ class SacConfig(Config):
     target_rate: float = Field(0.005, gt=0, le=1, description="Polyak rate of the target critics, every update")
     init_temperature: float = Field(1.0, gt=0)
     target_entropy: float | None = Field(None, description="None: minus the action dimension")
+    obs_scale: float = Field(1.0, gt=0, description="learning online: observations are divided by it")
+    reward_scale: float = Field(1.0, gt=0, description="learning online: critics learn rewards divided by it")
+    actor_learning_rate: float | None = later(
+        None, description="of actor and temperature; None: the critics', learning_rate", gt=0
+    )
+
+
+class Td3Config(Config):
+    """TD3 (Fujimoto et al. 2018), online."""
+
+    hidden: Widths = (256, 256)
+    batch_size: int = Field(256, ge=1)
+    learning_rate: float = Field(3e-4, gt=0)
+    discount: float | None = Field(None, description="None: the family's own", ge=0, lt=1)
+    target_rate: float = Field(0.005, gt=0, le=1, description="Polyak rate of all targets, at every actor update")
+    actor_delay: int = Field(2, ge=1, description="updates of the critics for one of the actor")
+    target_noise: float = Field(0.2, ge=0, description="deviation of the noise on the target's action")
+    target_noise_clip: float = Field(0.5, ge=0)
+    explore_noise: float = Field(0.1, ge=0, description="deviation of the noise on the behaviour policy's action")
     obs_scale: float = Field(1.0, gt=0, description="learning online: observations are divided by it")
     reward_scale: float = Field(1.0, gt=0, description="learning online: critics learn rewards divided by it")
 
@@ -68,3 +87,76 @@ class TimeConfig(Config):
     predict_next_obs: bool = Field(False, description="reward-only families do not need it (the OpenReview version)")
     scale_terms: bool = Field(True, description="scale the auxiliary terms to the size of the Q term")
     num_shots: int = Field(100, ge=1, description="random shooting: actions tried per step")
+
+
+# ---- batch RL: one task, its log only ------------------------------------------------------------------------------
+
+
+class BatchConfig(Config):
+    """What batch-RL algorithms have in common."""
+
+    hidden: Widths = Field((256, 256), description="of every net that has no field of its own")
+    batch_size: int = Field(256, ge=1)
+    learning_rate: float = Field(3e-4, gt=0)
+    discount: float | None = Field(None, description="None: the family's own", ge=0, lt=1)
+    target_rate: float = Field(0.005, gt=0, le=1, description="Polyak rate of the targets, every update")
+    scale_obs: bool = Field(True, description="nets see observations of mean 0 and deviation 1 on the log")
+    scale_reward: bool = Field(True, description="critics learn rewards divided by their deviation on the log")
+
+
+class BcConfig(Config):
+    """Behaviour cloning."""
+
+    hidden: Widths = (256, 256)
+    batch_size: int = Field(256, ge=1)
+    learning_rate: float = Field(3e-4, gt=0)
+    scale_obs: bool = Field(True, description="the net sees observations of mean 0 and deviation 1 on the log")
+    kind: Literal["gaussian", "deterministic"] = Field(
+        "gaussian", description="most likely Gaussian of one deviation per action entry, or least squares"
+    )
+
+
+class BcqConfig(BatchConfig):
+    """BCQ (Fujimoto et al. 2019a); MBML's sizes: hidden 400-300, vae_hidden 750-750, batch_size 100."""
+
+    vae_hidden: Widths = Field((256, 256), description="of encoder and generator")
+    latent_dim: int | None = Field(None, description="None: twice the action dimension", ge=1)
+    num_candidates: int = Field(10, ge=1, description="actions that the generator proposes, in targets and acting")
+    perturbation_scale: float = Field(0.05, ge=0, le=1, description="Phi, of actions in [-1, 1]")
+    min_weight: float = Field(0.75, ge=0, le=1, description="lambda: of the lesser critic in the target, Eq. 13")
+    kl_weight: float = Field(0.5, ge=0, description="of the VAE's mean KL beside its mean squared error")
+    noise_clip: float = Field(0.5, gt=0, description="latent noise is held within it when actions are generated")
+
+
+class CqlConfig(SacConfig):
+    """CQL(H) (Kumar et al. 2020) on SAC."""
+
+    conservative_weight: float = Field(5.0, ge=0, description="alpha; where it is learned, at the first update")
+    num_actions: int = Field(10, ge=1, description="of each of the three proposals in the log-sum-exp")
+    lagrange_gap: float | None = Field(None, description="tau: alpha is learned to hold the gap there; None: fixed")
+    soft_target: bool = Field(False, description="the target counts the entropy, as SAC's does")
+    scale_obs: bool = Field(True, description="nets see observations of mean 0 and deviation 1 on the log")
+    scale_reward: bool = Field(True, description="critics learn rewards divided by their deviation on the log")
+
+
+class Td3BcConfig(Td3Config):
+    """TD3+BC (Fujimoto & Gu 2021)."""
+
+    bc_alpha: float = Field(2.5, gt=0, description="alpha: weight of the value, of mean size 1, beside the cloning")
+    scale_obs: bool = Field(True, description="nets see observations of mean 0 and deviation 1 on the log")
+    scale_reward: bool = Field(True, description="critics learn rewards divided by their deviation on the log")
+
+
+class IqlConfig(BatchConfig):
+    """IQL (Kostrikov et al. 2022)."""
+
+    expectile: float = Field(0.7, gt=0, lt=1, description="tau")
+    inverse_temperature: float = Field(3.0, ge=0, description="beta, of advantages in the critics' units")
+    max_weight: float = Field(100.0, gt=0, description="the weights exp(beta A) are cut here")
+
+
+class DiscreteBcqConfig(BatchConfig):
+    """Discrete BCQ (Fujimoto et al. 2019b), for families with discrete actions."""
+
+    threshold: float = Field(0.3, ge=0, le=1, description="an action is admitted from this share of the likeliest's")
+    logit_weight: float = Field(0.01, ge=0, description="of the mean squared logit beside the cloning loss")
