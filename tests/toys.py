@@ -81,8 +81,15 @@ def spoiled(tree: Any) -> Any:
 _SAC = {"hidden": (8,), "batch_size": 6}
 AGENTS: dict[str, dict[str, Any]] = {
     "sac": _SAC,
+    "td3": _SAC,
     "dqn": {**_SAC, "explore_steps": 10},
     "batch-sac": _SAC,
+    "bcq": {**_SAC, "vae_hidden": (8,), "num_candidates": 3},
+    "cql": {**_SAC, "num_actions": 2},
+    "td3bc": _SAC,
+    "iql": _SAC,
+    "bc": _SAC,
+    "discrete-bcq": _SAC,
     "pooled-batch-sac": _SAC,
     "batch-pearl": {**_SAC, "latent_dim": 3, "encoder_hidden": (8,), "context_size": 4},
     "time": {
@@ -109,9 +116,10 @@ def space_of(name: str) -> Space:
     return GRID if name in learners.DISCRETE else SPACE
 
 
-def logs_of(num_tasks: int) -> Log:
+def logs_of(num_tasks: int, space: Space = SPACE) -> Log:
     """`num_tasks` logs of unequal sizes."""
-    return stacked(*(make_log(seed, [(4, 3, 5), (2, 6), (1, 1, 7, 3)][seed % 3]) for seed in range(num_tasks)))
+    lengths = [(4, 3, 5), (2, 6), (1, 1, 7, 3)]
+    return stacked(*(make_log(seed, lengths[seed % 3], space=space) for seed in range(num_tasks)))
 
 
 def data_of(name: str) -> Any:

@@ -27,6 +27,73 @@ def _sac(agent: Any, family: Entry, extra: int = 0) -> tuple[float, float]:
     return 4 * actor[0] + 12 * critic[0], actor[1] + 2 * critic[1]
 
 
+def _td3(agent: Any, family: Entry) -> tuple[float, float]:
+    """(operations of one row of an update, parameters): actor 3 + 1 / delay, critics 2 of target and 6 + 2 / delay."""
+    actor = mlp([family.obs_dim, *agent.hidden, family.action_dim])
+    critic = mlp([family.obs_dim + family.action_dim, *agent.hidden, 1])
+    often = 1 / agent.actor_delay
+    return (1 + 3 * often) * actor[0] + (8 + 3 * often) * critic[0], actor[1] + 2 * critic[1]
+
+
+def _dqn(agent: Any, family: Entry) -> tuple[float, float]:
+    """(operations of one row of an update, parameters); the listing does not count discrete actions: few."""
+    net = mlp([family.obs_dim, *agent.hidden, 5])
+    return 5 * net[0], net[1]
+
+
+def _discrete_bcq(agent: Any, family: Entry) -> tuple[float, float]:
+    """(operations of one row of an update, parameters): DQN, and a behaviour net beside it."""
+    values = _dqn(agent, family)
+    return 1.8 * values[0], 2 * values[1]
+
+
+def _bcq(agent: Any, family: Entry) -> tuple[float, float]:
+    """(operations of one row of an update, parameters); every candidate of the target is a row of its own."""
+    pair, act = family.obs_dim + family.action_dim, family.action_dim
+    latent = 2 * act if agent.latent_dim is None else agent.latent_dim
+    encoder = mlp([pair, *agent.vae_hidden, 2 * latent])
+    generator = mlp([family.obs_dim + latent, *agent.vae_hidden, act])
+    critic, perturbation = mlp([pair, *agent.hidden, 1]), mlp([pair, *agent.hidden, act])
+    proposed = agent.num_candidates * (generator[0] + perturbation[0] + 2 * critic[0])
+    learned = 3 * encoder[0] + 4 * generator[0] + 8 * critic[0] + 3 * perturbation[0]
+    return proposed + learned, encoder[1] + generator[1] + 2 * critic[1] + perturbation[1]
+
+
+def _cql(agent: Any, family: Entry) -> tuple[float, float]:
+    """(operations of one row of an update, parameters): SAC, and the critics' gradient on three proposals."""
+    row, params = _sac(agent, family)
+    critic = mlp([family.obs_dim + family.action_dim, *agent.hidden, 1])
+    return row + 2 * 3 * (3 * agent.num_actions) * critic[0], params
+
+
+def _iql(agent: Any, family: Entry) -> tuple[float, float]:
+    """(operations of one row of an update, parameters): actor 3, value 5, each critic 4."""
+    actor = mlp([family.obs_dim, *agent.hidden, family.action_dim])
+    value = mlp([family.obs_dim, *agent.hidden, 1])
+    critic = mlp([family.obs_dim + family.action_dim, *agent.hidden, 1])
+    return 3 * actor[0] + 5 * value[0] + 8 * critic[0], actor[1] + value[1] + 2 * critic[1]
+
+
+def _bc(agent: Any, family: Entry) -> tuple[float, float]:
+    """(operations of one row of an update, parameters)."""
+    actor = mlp([family.obs_dim, *agent.hidden, family.action_dim])
+    return 3 * actor[0], actor[1]
+
+
+PER_TASK = {
+    "sac": _sac,
+    "td3": _td3,
+    "dqn": _dqn,
+    "batch-sac": _sac,
+    "bcq": _bcq,
+    "cql": _cql,
+    "td3bc": _td3,
+    "iql": _iql,
+    "bc": _bc,
+    "discrete-bcq": _discrete_bcq,
+}
+
+
 def _time(agent: Any, family: Entry) -> tuple[float, float]:
     """(operations of one row of an update, parameters) of tiMe; a gradient costs three forward passes."""
     pair, latent = family.obs_dim + family.action_dim, agent.latent_dim
@@ -43,12 +110,12 @@ def estimate(stage: str, config: Any, family: Entry) -> dict[str, float]:
     flops = disk = 0.0
     match stage:
         case "collect":
-            row, params = _sac(config.agent, family)
+            row, params = PER_TASK[config.algorithm](config.agent, family)
             flops = tasks * (config.steps - config.random_steps) * config.agent.batch_size * row
             disk = tasks * (config.steps * FLOAT_BYTES * (family.obs_dim + family.action_dim + 5))
             disk += tasks * copies * params * FLOAT_BYTES
         case "train":
-            row, params = _sac(config.agent, family)
+            row, params = PER_TASK[config.algorithm](config.agent, family)
             flops, disk = tasks * config.updates * config.agent.batch_size * row, tasks * copies * params * FLOAT_BYTES
         case "metatrain" if config.algorithm == "batch-pearl":
             row, params = _sac(config.agent, family, config.agent.latent_dim)

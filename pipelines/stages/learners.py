@@ -1,13 +1,25 @@
 """From a name and a config to an algorithm, and from logs and cards to what it needs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from pipelines.algos import dqn, pearl, sac, time
-from pipelines.core.configs.algorithms import DqnConfig, PearlConfig, SacConfig, TimeConfig
+from pipelines.algos import bc, bcq, cql, discrete_bcq, dqn, iql, pearl, sac, td3, td3bc, time
+from pipelines.core.configs.algorithms import (
+    BcConfig,
+    BcqConfig,
+    CqlConfig,
+    DiscreteBcqConfig,
+    DqnConfig,
+    IqlConfig,
+    PearlConfig,
+    SacConfig,
+    Td3BcConfig,
+    Td3Config,
+    TimeConfig,
+)
 from pipelines.core.configs.base import Config, resolve
 from pipelines.core.errors import StageFailed, UsageError, WrongKind
 from pipelines.core.samplers import pooled
@@ -16,7 +28,20 @@ from pipelines.core.types import Algorithm, Log, Space, Task
 
 SHARED = frozenset({"pooled-batch-sac", "batch-pearl", "time"})  # one acting state for all tasks
 
-DISCRETE = frozenset({"dqn"})  # what acts where actions are discrete, and only there
+DISCRETE = frozenset({"dqn", "discrete-bcq"})  # what acts where actions are discrete, and only there
+
+PER_TASK: Mapping[str, tuple[Callable[[Any, Space, float], Algorithm], type[Config]]] = {
+    "sac": (sac.make, SacConfig),
+    "td3": (td3.make, Td3Config),
+    "dqn": (dqn.make, DqnConfig),
+    "batch-sac": (sac.make, SacConfig),
+    "bcq": (bcq.make, BcqConfig),
+    "cql": (cql.make, CqlConfig),
+    "td3bc": (td3bc.make, Td3BcConfig),
+    "iql": (iql.make, IqlConfig),
+    "bc": (bc.make, BcConfig),
+    "discrete-bcq": (discrete_bcq.make, DiscreteBcqConfig),
+}
 
 
 def make(name: str, config: Config | Mapping[str, Any], space: Space, discount: float) -> Algorithm:
@@ -30,12 +55,14 @@ def make(name: str, config: Config | Mapping[str, Any], space: Space, discount: 
 
     if (name in DISCRETE) != (space.num_actions is not None):
         actions = "continuous actions" if space.num_actions is None else f"{space.num_actions} discrete actions"
-        raise UsageError(f"{name} cannot act in a family with {actions}", "--set algorithm=dqn is for discrete ones")
+        raise UsageError(
+            f"{name} cannot act in a family with {actions}",
+            f"for discrete ones there is {' and '.join(sorted(DISCRETE))}",
+        )
+    if name in PER_TASK:
+        build, kind = PER_TASK[name]
+        return build(agent(kind), space, discount)
     match name:
-        case "dqn":
-            return dqn.make(agent(DqnConfig), space, discount)
-        case "sac" | "batch-sac":
-            return sac.make(agent(SacConfig), space, discount)
         case "pooled-batch-sac":
             return sac.make(agent(SacConfig), space, discount, pooled)
         case "batch-pearl":

@@ -14,6 +14,10 @@ from pipelines.core.types import Algorithm, Space, transitions
 from pipelines.stages import learners
 from tests.toys import AGENTS, data_of, make, make_log, space_of
 
+VALUELESS = {"bc"}  # learns no value, and so has no bootstrap
+# without what else a critic learns from the successor: CQL's penalty tries the actions of the policy there
+BOOTSTRAP_ONLY = {"cql": {"conservative_weight": 0.0}}
+
 
 class Built(NamedTuple):
     """An algorithm with its data, compiled; `fresh()` is a state of its own each time."""
@@ -44,7 +48,7 @@ def built(request: pytest.FixtureRequest) -> Built:
         data=data,
         sample=jax.jit(algorithm.sample),
         update=jax.jit(algorithm.update, donate_argnums=0),
-        fresh=lambda: init(jax.random.key(7), None if request.param in ("sac", "dqn") else data),
+        fresh=lambda: init(jax.random.key(7), None if request.param in stages.CollectConfig.AGENTS else data),
     )
 
 
@@ -171,7 +175,10 @@ def test_actions_fit_the_space_and_explore_is_traced(player):
     np.testing.assert_array_equal(act(0.0, keys[0]), act(0.0, keys[0]))
 
 
-def test_the_value_is_one_number(player):
+def test_the_value_is_one_number(player, built):
+    if player.policy.value is None:
+        assert built.name in VALUELESS
+        return
     value = player.policy.value(player.state, player.started(), player.obs, player.row.action)
     assert (value.shape, value.dtype) == ((), jnp.float32)
     assert np.isfinite(value)
@@ -179,7 +186,7 @@ def test_the_value_is_one_number(player):
 
 def test_teachers_value_whole_logs_at_once(built):
     if built.algorithm.q is None:
-        assert built.name in learners.SHARED
+        assert built.name in learners.SHARED | VALUELESS
         return
     acting = built.algorithm.acting(built.fresh())
     log = make_log(0, space=space_of(built.name))
@@ -190,6 +197,26 @@ def test_teachers_value_whole_logs_at_once(built):
     np.testing.assert_allclose(values[4], one, rtol=1e-4, atol=1e-5)
 
 
+def test_generators_and_perturbations_stay_in_the_box(built):
+    """For those that have them: leading axes as they come, and one row is as it is among others."""
+    algorithm = built.algorithm
+    assert (algorithm.propose is None) == (algorithm.perturb is None) == (algorithm.noise_dim == 0)
+    if algorithm.propose is None or algorithm.perturb is None:
+        return
+    acting, space = algorithm.acting(built.fresh()), space_of(built.name)
+    obs = transitions(jax.tree.map(jnp.asarray, make_log(0, space=space)), jnp.arange(12)).obs
+    noise = jax.random.normal(jax.random.key(0), (12, algorithm.noise_dim))
+    proposed = algorithm.propose(acting, obs, noise)
+    moved = algorithm.perturb(acting, obs, proposed)
+    for actions, one in (
+        (proposed, algorithm.propose(acting, obs[4], noise[4])),
+        (moved, algorithm.perturb(acting, obs[4], proposed[4])),
+    ):
+        assert actions.shape == (12, *space.action_shape)
+        assert (np.abs(actions) < 1).all()
+        np.testing.assert_allclose(actions[4], one, rtol=1e-4, atol=1e-5)
+
+
 # ---- terminal and truncated ------------------------------------------------------------------------------------------
 
 
@@ -197,6 +224,11 @@ def test_teachers_value_whole_logs_at_once(built):
 def updated(built: Built) -> Callable[..., Any]:
     """`updated(**columns)`: the critics after one update on a batch with columns of its rows replaced."""
     batch = built.sample(built.data, jax.random.key(3))
+    update, fresh = built.update, built.fresh
+    if built.name in BOOTSTRAP_ONLY:
+        bare = make(built.name, **BOOTSTRAP_ONLY[built.name])
+        update, init = jax.jit(bare.update), jax.jit(bare.init)
+        fresh = lambda: init(jax.random.key(7), built.data)  # noqa: E731
 
     def run(**columns: Any) -> Any:
         inner = batch.row if hasattr(batch, "row") else batch
@@ -206,7 +238,7 @@ def updated(built: Built) -> Callable[..., Any]:
             filled[name] = jnp.full(like.shape, value, like.dtype)
         rows = inner._replace(**filled)
         changed = batch._replace(row=rows) if hasattr(batch, "row") else rows
-        after, _ = built.update(built.fresh(), changed, jax.random.key(4), np.int32(0))
+        after, _ = update(fresh(), changed, jax.random.key(4), np.int32(0))
         return bits(getattr(after, "sac", after).critics)
 
     return run
@@ -216,6 +248,8 @@ def updated(built: Built) -> Callable[..., Any]:
 def bootstrapping(built: Built) -> None:
     if built.name == "time":
         pytest.skip("regresses on values that its teachers bootstrapped")
+    if built.name in VALUELESS:
+        pytest.skip("learns no value")
 
 
 @pytest.mark.usefixtures("bootstrapping")

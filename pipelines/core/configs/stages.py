@@ -4,8 +4,20 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
 
-from pipelines.core.configs.algorithms import DqnConfig, PearlConfig, SacConfig, TimeConfig
-from pipelines.core.configs.base import Config, resolve
+from pipelines.core.configs.algorithms import (
+    BcConfig,
+    BcqConfig,
+    CqlConfig,
+    DiscreteBcqConfig,
+    DqnConfig,
+    IqlConfig,
+    PearlConfig,
+    SacConfig,
+    Td3BcConfig,
+    Td3Config,
+    TimeConfig,
+)
+from pipelines.core.configs.base import Config, merge, nearest, resolve
 from pipelines.core.errors import UsageError
 from pipelines.core.families import entry_of
 
@@ -13,7 +25,11 @@ Mapping = Literal["auto", "map", "vmap"]
 
 
 class AgentConfig(Config):
-    """A stage that runs one of several algorithms; `agent` is the config of the one that `SELECTOR` names."""
+    """A stage that runs one of several algorithms; `agent` is the config of the one that `SELECTOR` names.
+
+    A layer may also hold `agents`, a table {algorithm: fields of its agent}: the chosen one's row lies under `agent`, so
+    that one preset has something to say to each of them.
+    """
 
     SELECTOR: ClassVar[str] = "algorithm"
     AGENTS: ClassVar[dict[str, type[Config]]] = {}
@@ -26,9 +42,13 @@ class AgentConfig(Config):
         if not isinstance(data, dict):
             return data
         chosen = data.get(cls.SELECTOR, cls._default_choice(data))
-        agent = data.get("agent", {})
+        data = dict(data)
+        agent, table = data.get("agent", {}), data.pop("agents", {})
+        for name in table:
+            if name not in cls.AGENTS:
+                raise UsageError(f"agents.{name}: no such algorithm", nearest(name, list(cls.AGENTS), "algorithms"))
         if chosen in cls.AGENTS and isinstance(agent, dict):
-            agent = resolve(cls.AGENTS[chosen], agent, prefix="agent.")
+            agent = resolve(cls.AGENTS[chosen], merge(table.get(chosen, {}), agent), prefix="agent.")
         return {**data, cls.SELECTOR: chosen, "agent": agent}
 
     @classmethod
@@ -62,10 +82,12 @@ def whole_blocks(total_name: str, total: int, block_name: str, block: int) -> No
 class CollectConfig(AgentConfig):
     """One ordinary agent per task, online; everything it saw is kept in order."""
 
-    AGENTS: ClassVar[dict[str, type[Config]]] = {"sac": SacConfig, "dqn": DqnConfig}
+    AGENTS: ClassVar[dict[str, type[Config]]] = {"sac": SacConfig, "td3": Td3Config, "dqn": DqnConfig}
 
     family: str = "point-semicircle/time"
-    algorithm: Literal["sac", "dqn"] = Field("sac", description="where none is named: dqn if actions are discrete")
+    algorithm: Literal["sac", "td3", "dqn"] = Field(
+        "sac", description="where none is named: dqn if actions are discrete"
+    )
     steps: int = Field(6_000, ge=1, description="environment steps per task")
     random_steps: int = Field(1_500, ge=1, description="uniform actions at the start; learning begins after them")
     block_steps: int = Field(500, ge=1, description="environment steps in one compiled call")
@@ -86,9 +108,17 @@ class CollectConfig(AgentConfig):
 class TrainConfig(LearnerConfig):
     """Per-task batch RL, from the log only."""
 
-    AGENTS: ClassVar[dict[str, type[Config]]] = {"batch-sac": SacConfig}
+    AGENTS: ClassVar[dict[str, type[Config]]] = {
+        "batch-sac": SacConfig,
+        "bcq": BcqConfig,
+        "cql": CqlConfig,
+        "td3bc": Td3BcConfig,
+        "iql": IqlConfig,
+        "bc": BcConfig,
+        "discrete-bcq": DiscreteBcqConfig,
+    }
 
-    algorithm: Literal["batch-sac"] = "batch-sac"
+    algorithm: Literal["batch-sac", "bcq", "cql", "td3bc", "iql", "bc", "discrete-bcq"] = "batch-sac"
     mapping: Mapping = "auto"
 
 
