@@ -74,6 +74,20 @@ def train(
 
 
 @command(app, OneStage)
+def relabel(
+    common: OneStage,
+    *,
+    log: Annotated[str | None, role("log", "The replay-log whose rows are to be relabelled.")] = None,
+    reward: Annotated[str | None, field("reward", "model (ensembles learned from the log) or known.")] = None,
+    rows_per_pair: Annotated[
+        int | None, field("rows-per-pair", "Rows kept of each ordered pair of tasks; 4096 if left out.")
+    ] = None,
+) -> None:
+    """Find what rows would have been paid in other tasks: replay-log -> relabelled-log."""
+    _stage("relabel", common, {"log": [log]}, {"reward": reward, "rows_per_pair": rows_per_pair})
+
+
+@command(app, OneStage)
 def distill(
     common: OneStage,
     *,

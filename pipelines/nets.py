@@ -63,6 +63,30 @@ def member(params: Params, e: int) -> Params:
     return jax.tree.map(lambda leaf: leaf[e], params)
 
 
+def many(sizes: Sequence[int], hidden: Sequence[int], out: int, members: int) -> Net:
+    """M ReLU nets on the same rows: concatenated inputs `[B, sizes[i]]` -> `[B, M, out]`; weights as in `mlp`.
+
+    The first layer is one flat product for all of them, its kernel stored `[F, M, H]`; the others' are `[M, H, H']`.
+    """
+    one = mlp(sizes, hidden, out)
+
+    def init(key: Array) -> Params:
+        params = jax.vmap(one.init)(jax.random.split(key, members))
+        first = params["Dense_0"]
+        return params | {"Dense_0": first | {"kernel": first["kernel"].swapaxes(0, 1)}}
+
+    def apply(params: Params, *inputs: Array) -> Array:
+        first, *others = (params[f"Dense_{n}"] for n in range(len(params)))
+        kernel = first["kernel"]
+        x = jnp.concatenate(inputs, axis=-1) @ kernel.reshape(kernel.shape[0], -1)
+        x = x.reshape(-1, *kernel.shape[1:]) + first["bias"][None]
+        for layer in others:
+            x = jnp.einsum("bmh,mho->bmo", nn.relu(x), layer["kernel"]) + layer["bias"][None]
+        return x
+
+    return Net(init, apply)
+
+
 def ensemble(net: Net, members: int) -> Net:
     """E copies of a scalar net with stacked parameters: apply(params, *inputs) -> `[E, ...]` (last axis squeezed)."""
 

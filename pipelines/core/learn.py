@@ -2,13 +2,13 @@
 
 import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from pipelines.core.types import Algorithm, Array, Metrics, OptState, Params
+from pipelines.core.types import Array, Metrics, OptState, Params
 
 
 def descend(
@@ -29,7 +29,17 @@ def polyak(target: Params, online: Params, rate: float) -> Params:
     return jax.tree.map(lambda old, new: old + rate * (new - old), target, online)
 
 
-def block(algorithm: Algorithm, num_updates: int) -> Callable[[Array, Any, Any, Array], tuple[Any, Metrics]]:
+class Learns(Protocol):
+    """What a block runs: an Algorithm, or a model that is no policy."""
+
+    @property
+    def sample(self) -> Callable[[Any, Array], Any]: ...
+
+    @property
+    def update(self) -> Callable[[Any, Any, Array, Array], tuple[Any, Metrics]]: ...
+
+
+def block(algorithm: Learns, num_updates: int) -> Callable[[Array, Any, Any, Array], tuple[Any, Metrics]]:
     """`run(step, state, data, key) -> (state, metrics)`: `num_updates` updates from update number `step` in one scan.
 
     Update n draws from fold_in(key, n) whatever the block it falls in; metrics are means over the block.

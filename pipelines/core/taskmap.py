@@ -49,20 +49,26 @@ class TaskAxis:
         """Leaves that are padded already (a checkpoint's) -> the devices."""
         return jax.device_put(tree, self._sharding)
 
+    def replicate(self, tree: Any) -> Any:
+        """Leaves without a task axis -> a copy on each device."""
+        return jax.device_put(tree, NamedSharding(self._sharding.mesh, PartitionSpec()))
+
     def get(self, tree: Any) -> Any:
         """Padded device leaves -> numpy leaves `[T, ...]`."""
         return jax.tree.map(lambda leaf: np.asarray(leaf)[: self.num_tasks], tree)
 
-    def over_tasks(self, one: Callable[..., Any], donate: tuple[int, ...] = ()) -> Callable[..., Any]:
+    def over_tasks(self, one: Callable[..., Any], donate: tuple[int, ...] = (), shared: int = 0) -> Callable[..., Any]:
         """`one(step, *args)` for one task -> `all(step, *args)` for padded leaves `[T, ...]`, compiled.
 
-        `step` is an unmapped int32, so that `lax.cond` on it stays a branch. `donate` counts `step` as 0.
+        `step` is an unmapped int32, so that `lax.cond` on it stays a branch. `donate` counts `step` as 0. The first
+        `shared` of `args` are the same for all tasks (`replicate`).
         """
 
         def share(step: Any, *args: Any) -> Any:
+            common, own = args[:shared], args[shared:]
             if self.how == "vmap":
-                return jax.vmap(one, in_axes=(None, *[0] * len(args)))(step, *args)
-            return jax.lax.map(lambda row: one(step, *row), args)
+                return jax.vmap(one, in_axes=(None, *[None] * shared, *[0] * len(own)))(step, *common, *own)
+            return jax.lax.map(lambda row: one(step, *common, *row), own)
 
         program = jax.jit(share, donate_argnums=donate)
         pool = ThreadPoolExecutor(len(self.devices))  # compiles for all devices at once, too

@@ -95,6 +95,19 @@ def transitions(log: Log, rows: Array) -> Transition:
     )
 
 
+class Relabelled(NamedTuple):
+    """Rows of other tasks' logs with rewards of this task. Indices and new rewards, never copies.
+
+    M rows in all, ordered by the task they come from, then by row.
+    """
+
+    log: Array  # [M] int32, which of the artifact's parent logs
+    task: Array  # [M] int32, index of the task that the row was collected in
+    row: Array  # [M] int32, its number in that task's log
+    reward: Array  # [M] what this task pays for it
+    spread: Array  # [M] the ensemble's disagreement, in units of the reward; 0 where the reward is known
+
+
 class Task(NamedTuple):
     """A task is a row of numbers with an id and a name."""
 

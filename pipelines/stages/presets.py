@@ -32,6 +32,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "agents": {"td3": {"hidden": [300, 300]}},  # MQL's
         },
     },
+    "import": {"tiny": {}, "small": {}, "paper": {}},
     "train": {
         "tiny": {
             **_TINY_LOOP,
@@ -40,6 +41,11 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "small": {**_SMALL_LOOP, "agent": _SMALL_SAC, "agents": {"bcq": {"vae_hidden": [128, 128]}}},
         "paper": {"updates": 20_000, "agents": _PAPER_TRAIN},
+    },
+    "relabel": {
+        "tiny": {"updates": 40, "block_updates": 20, "rows_per_pair": 64, "model": {"members": 4, "hidden": [16]}},
+        "small": {},
+        "paper": {},
     },
     "metatrain": {
         "tiny": {**_TINY_LOOP, "agent": _TINY_SAC},

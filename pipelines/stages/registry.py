@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from pipelines.core.configs import stages as configs
 from pipelines.core.configs.base import Config
+from pipelines.core.configs.io import ImportConfig
+from pipelines.core.configs.models import RelabelConfig
 from pipelines.core.configs.report import ReportConfig
 from pipelines.core.work import Product, Work
 
@@ -29,10 +31,11 @@ class StageSpec:
     produces: str
     consumes: dict[str, Role] = field(default_factory=dict)
     version: int = 1
+    module: str = ""  # where its `run` is, if not in one of its name
 
     def load(self) -> Callable[[Work], Product]:
         """The stage's `run`; imports jax."""
-        module = importlib.import_module(f"pipelines.stages.{self.name}")
+        module = importlib.import_module(f"pipelines.stages.{self.module or self.name}")
         run: Callable[[Work], Product] = module.run
         return run
 
@@ -43,7 +46,15 @@ STAGES: dict[str, StageSpec] = {
     spec.name: spec
     for spec in (
         StageSpec("collect", "one agent per task, everything it saw, in order", configs.CollectConfig, "replay-log"),
+        StageSpec("import", "logs that somebody else wrote", ImportConfig, "replay-log", module="import_"),
         StageSpec("train", "one batch-RL policy per task", configs.TrainConfig, "policy-set", {"log": _LOG}),
+        StageSpec(
+            "relabel",
+            "which rows would have been paid what in other tasks",
+            RelabelConfig,
+            "relabelled-log",
+            {"log": _LOG},
+        ),
         StageSpec(
             "distill",
             "one policy from logs and per-task policies (tiMe)",
