@@ -11,6 +11,7 @@ COMPILE_S = 6.0  # a stage's first compile; a warm cache takes a fifth
 PROGRAM_BYTES = 7e8  # jax, its compiler and one compiled block
 ARTIFACT_BYTES = 4e4  # card, metrics, events
 FLOAT_BYTES = 4
+RELABELLED_BYTES = 20  # of a row: two indices, the log's number, reward, spread
 
 
 def mlp(sizes: Sequence[int]) -> tuple[float, float]:
@@ -117,6 +118,11 @@ def estimate(stage: str, config: Any, family: Entry) -> dict[str, float]:
         case "train":
             row, params = PER_TASK[config.algorithm](config.agent, family)
             flops, disk = tasks * config.updates * config.agent.batch_size * row, tasks * copies * params * FLOAT_BYTES
+        case "relabel":
+            one, params = mlp([family.obs_dim + family.action_dim, *config.model.hidden, 1])
+            learned = config.updates * config.model.batch_size if config.reward == "model" else 0
+            flops = tasks * config.model.members * 3 * learned * one
+            disk = tasks * (tasks - 1) * config.rows_per_pair * RELABELLED_BYTES
         case "metatrain" if config.algorithm == "batch-pearl":
             row, params = _sac(config.agent, family, config.agent.latent_dim)
             inputs = 2 * family.obs_dim + family.action_dim + 1
