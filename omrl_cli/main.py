@@ -62,6 +62,31 @@ def collect(
     _stage("collect", common, {}, {"family": family})
 
 
+@command(app, OneStage, name="import")
+def import_(
+    common: OneStage,
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A folder or a file that holds logs.")],
+    *,
+    format: Annotated[
+        str | None, field("format", "auto, borel, minari, d4rl, npz, focal, macaw, mbml or mapping.")
+    ] = None,
+    mapping: Annotated[
+        Path | None, option("--mapping", metavar="FILE", help="YAML: which array is which column (docs/logs.md).")
+    ] = None,
+    family: Annotated[str | None, field("family", "The family that the tasks are of, if it is known.")] = None,
+    horizon: Annotated[int | None, field("horizon", "Steps of an episode; the family's if left out.")] = None,
+    allow_pickle: Annotated[
+        bool | None,
+        typer.Option("--allow-pickle", help="Read pickles (focal, mbml): arrays only.", show_default=False),
+    ] = None,
+) -> None:
+    """Take in logs that somebody else wrote: -> replay-log."""
+    from omrl_cli import data
+
+    flags = {"format": format, "family": family, "horizon": horizon, "allow_pickle": allow_pickle}
+    data.import_(common, source, mapping, flags)
+
+
 @command(app, OneStage)
 def train(
     common: OneStage,
@@ -227,6 +252,36 @@ def show(common: Common, ref: Ref) -> None:
     from omrl_cli import browse
 
     browse.show(common, ref)
+
+
+@command(app, Common)
+def inspect(
+    common: Common,
+    ref: Ref,
+    *,
+    html: Annotated[Path | None, option("--html", metavar="FILE", help="All of it as one *.html page.")] = None,
+    figure: Annotated[Path | None, option("--figure", metavar="FILE", help="*.png of how tasks overlap.")] = None,
+    force: Annotated[bool, option("--force", help="Overwrite files that exist.")] = False,
+) -> None:
+    """Will a replay-log work: returns, overlap of tasks, which methods fit."""
+    from omrl_cli import data
+
+    data.inspect(common, ref, {k: v for k, v in {"html": html, "figure": figure}.items() if v is not None}, force)
+
+
+@command(app, Common)
+def export(
+    common: Common,
+    ref: Ref,
+    target: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
+    *,
+    format: Annotated[str, option("--format", metavar="NAME", help="borel, minari or npz.")] = "borel",
+    force: Annotated[bool, option("--force", help="Overwrite an export that is there.")] = False,
+) -> None:
+    """Write a replay-log as others read it."""
+    from omrl_cli import data
+
+    data.export(common, ref, target, format, force)
 
 
 @command(app, Common)

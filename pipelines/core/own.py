@@ -44,6 +44,9 @@ def on_card(name: str) -> dict[str, str]:
 def refuse_unknown(name: str) -> None:
     """Raises UsageError with the nearest name, option or value for a family that nobody offers, InputMissing for a file
     that is not there. Builds and imports nothing."""
+    if not name:  # on the card of what was made from an imported log
+        hint = "import the log again with --family NAME, or play it with `omrl rollout --policy ... --family NAME`"
+        raise UsageError("this was learned from an imported log without a family: there is nothing to play it on", hint)
     if entry_of(name) is not None:
         parse(name)
     elif found := file_of(name):

@@ -53,6 +53,8 @@ def make(name: str, config: Config | Mapping[str, Any], space: Space, discount: 
     def agent(kind: type[Config]) -> Any:
         return config if isinstance(config, Config) else resolve(kind, config, prefix="agent.")
 
+    if not name:  # the card of an imported log
+        raise WrongKind("an imported log has no policy of its own", "learn one: omrl train --log LOG")
     if (name in DISCRETE) != (space.num_actions is not None):
         actions = "continuous actions" if space.num_actions is None else f"{space.num_actions} discrete actions"
         raise UsageError(
