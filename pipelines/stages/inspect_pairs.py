@@ -124,7 +124,7 @@ def _halves(
         number = columns["episode"][:size]
         if number[-1] == 0:
             number = np.arange(size) * 100 // size if size >= 200 else np.arange(size)
-        late = number >= since * (number[-1] + 1)
+        late = number >= min(since * (number[-1] + 1), number[-1] - 1)  # two episodes at least
         parts.append([np.flatnonzero(late & (number % 2 == side)) for side in (0, 1)])
     most = min(MOST_ROWS, MOST_IN_ALL // len(tasks), *(max(len(part), 1) for both in parts for part in both))
     out = []
@@ -133,7 +133,7 @@ def _halves(
         chosen = [
             np.sort(rng.choice(part, min(most, len(part)), replace=False)) if len(part) else part for part in both
         ]
-        chosen = [one if len(one) else chosen[0] for one in chosen]
+        chosen = [one if len(one) else other for one, other in zip(chosen, chosen[::-1], strict=True)]
         out.append((_half(columns, chosen[0], num_actions), _half(columns, chosen[1], num_actions)))
     return out
 
