@@ -96,7 +96,7 @@ def standard(found: Mapping[str, Any], where: str) -> Columns:
 def flag(values: Any) -> np.ndarray:
     """`[N]` bool of `[N]` or `[N, 1]`."""
     array = np.asarray(values)
-    first = array[(slice(None), *(0,) * (array.ndim - 1))] if array.size else array.reshape(-1)
+    first = array.reshape(len(array), -1)[:, 0] if array.size and array.ndim > 1 else array.reshape(-1)
     return np.asarray(first != 0)
 
 

@@ -3,8 +3,9 @@
 Every task's rows are halved by episodes. A row of task i's first half is *matched* by task j if j's second half has a
 row nearer than what is typical of i itself: the 90th percentile of the distance from i's first half to i's own second
 half. So a task overlaps itself by 0.9, and overlaps are given as a share of that. Rewards (and changes of state)
-*disagree* in a matched row if they differ by more than 95% of i's own neighbours at such a distance do. What disagrees
-more often than inside one task is evidence for an identifying state-action that overlaps (BOReL, Proposition 2).
+*disagree* in a matched row if they differ by more than 95% (or half) of i's own neighbours at such a distance do. What
+disagrees more often than inside one task, and than chance, is evidence for an identifying state-action that overlaps
+(BOReL, Proposition 2).
 
 Distances: columns scaled by their deviation over all tasks; more than 16 columns are projected on their 16 principal
 axes; states and actions weigh the same. M rows of a task, drawn with a key of the task's own.
@@ -19,7 +20,9 @@ MOST_ROWS = 1000  # of a task's half
 MOST_IN_ALL = 10_000
 MOST_AXES = 16
 TYPICAL = 0.9
-RARE = 0.05
+LEVELS = (0.95, 0.5)  # of own differences: the first for rewards that vary everywhere, the second for sparse ones
+SURE = 4  # deviations by which evidence exceeds what happens inside one task
+LEAST = 0.01  # share of rows
 NEIGHBOURS = 4  # of its own, which say how much rewards vary at a distance
 BINS = 5
 SEED = 17
@@ -45,7 +48,7 @@ class Pairs:
     reward_gap: np.ndarray  # mean |r_i - r_j| over matched rows, in deviations of the reward; NaN without a match
     reward_evidence: np.ndarray  # ... are matched, with another reward, more often than inside the task
     change_evidence: np.ndarray  # the same of where they lead
-    least: float  # evidence below this is chance
+    least: float  # evidence below this is too little to learn from; below what chance may do it is 0
     told: float  # share of rows whose nearest row of all tasks is of their own task: 1 / T is chance
     late: np.ndarray  # `both` of the last third of the episodes alone: what the agents did in the end
     told_late: float  # `told` of these
@@ -85,17 +88,18 @@ def compare(tasks: list[dict[str, Any]], ids: list[int], num_actions: int | None
             differ = _differences(halves[i][0], halves[j][1], index, scale)
             near["both"][i, j] = matched.mean()
             gap[i, j] = differ[0][matched].mean() if matched.any() else np.nan
-            found.append([(typical.rare(distance, one, k) & matched).mean() for k, one in enumerate(differ)])
-        for j, (reward, change) in enumerate(found):
-            usual = [found[i][k] * near["both"][i, j] / max(near["both"][i, i], 1e-9) for k in (0, 1)]
-            rewards[i, j], changes[i, j] = max(reward - usual[0], 0.0), max(change - usual[1], 0.0)
+            found.append([(typical.rare(distance, one, k) & matched).mean(1) for k, one in enumerate(differ)])
+        usual = np.stack(found[i])  # [2, LEVELS]: what happens inside the task
+        chance = SURE * np.sqrt(2 * np.maximum(usual, 1 / len(ask[i])) / len(ask[i]))
+        for j in range(count):
+            more = np.stack(found[j]) - usual * near["both"][i, j] / max(near["both"][i, i], NOTHING)
+            rewards[i, j], changes[i, j] = np.where(more >= chance, more, 0.0).max(1)
         told[i] = _told(distances, i)
     for name in near:
         near[name] = np.minimum(near[name] / TYPICAL, 1.0)
     late, told_late = _late(tasks, ids, num_actions)
-    least = max(0.01, 3 * float(np.sqrt(RARE / size)) / 2)
     overlaps = near["states"], near["actions"], near["both"]
-    return Pairs(*overlaps, gap, rewards, changes, least, float(told.mean()), late, told_late, size)
+    return Pairs(*overlaps, gap, rewards, changes, LEAST, float(told.mean()), late, told_late, size)
 
 
 def _late(tasks: list[dict[str, Any]], ids: list[int], num_actions: int | None) -> tuple[np.ndarray, float]:
@@ -196,11 +200,11 @@ class _Typical:
     """How much neighbours of one task differ: a limit for each range of distances, of reward and of change."""
 
     edges: np.ndarray  # [BINS - 1]
-    limits: np.ndarray  # [2, BINS]
+    limits: np.ndarray  # [2, LEVELS, BINS]
 
     def rare(self, distance: np.ndarray, difference: np.ndarray, kind: int) -> np.ndarray:
-        """[M] bool: more than 95% of the task's own neighbours at that distance."""
-        return np.asarray(difference > self.limits[kind][np.searchsorted(self.edges, distance)])
+        """[LEVELS, M] bool: more than 95%, or half, of the task's own neighbours at that distance."""
+        return np.asarray(difference > self.limits[kind][:, np.searchsorted(self.edges, distance)])
 
 
 def _typical(halves: tuple[Half, Half], ask: np.ndarray, have: np.ndarray, scale: float) -> _Typical:
@@ -209,13 +213,13 @@ def _typical(halves: tuple[Half, Half], ask: np.ndarray, have: np.ndarray, scale
     flat = distance.T.ravel()
     edges = np.quantile(flat, np.linspace(0, 1, BINS + 1)[1:-1])
     at = np.searchsorted(edges, flat)
-    limits = np.zeros((2, BINS))
+    limits = np.zeros((2, len(LEVELS), BINS))
     for kind in (0, 1):
         values = np.concatenate([pair[kind] for pair in pairs])
         for b in range(BINS):
             here = values[at == b]
-            limits[kind, b] = np.quantile(here if len(here) else values, 1 - RARE)
-        limits[kind] = np.maximum.accumulate(limits[kind]) + NOTHING * (1 + values.max())
+            limits[kind, :, b] = np.quantile(here if len(here) else values, LEVELS)
+        limits[kind] = np.maximum.accumulate(limits[kind], axis=1) + NOTHING * (1 + values.max())
     return _Typical(edges, limits)
 
 
