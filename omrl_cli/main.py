@@ -263,7 +263,7 @@ def inspect(
     figure: Annotated[Path | None, option("--figure", metavar="FILE", help="*.png of how tasks overlap.")] = None,
     force: Annotated[bool, option("--force", help="Overwrite files that exist.")] = False,
 ) -> None:
-    """Will a replay-log work: returns, overlap of tasks, which methods fit."""
+    """Will a log work: returns, overlap, methods that fit."""
     from omrl_cli import data
 
     data.inspect(common, ref, {k: v for k, v in {"html": html, "figure": figure}.items() if v is not None}, force)

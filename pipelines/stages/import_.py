@@ -65,6 +65,7 @@ def run(work: Work) -> Product:
         "horizon": horizon,
         "discount": about.discount,
         "algorithm": "",  # of the behaviour: nobody knows
+        "agent": {},
         "imported": source.format,
         "lacks": lacks,  # what the family's reward needs and the log does not have
         "transitions": sum(int(one["size"]) for one in columns),

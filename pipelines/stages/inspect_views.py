@@ -22,10 +22,10 @@ def picture(seen: Seen) -> bytes:
     assert pairs is not None
     evidence = np.maximum(pairs.reward_evidence, pairs.change_evidence)
     maps = [
-        Map("State is known in", pairs.states),
-        Map("State and action are known in", pairs.both),
-        Map("the same, last third of the log", pairs.late),
-        Map("Known, but other reward or successor", evidence, 0.0, max(float(evidence.max()), 0.05)),
+        Map("State known", pairs.states),
+        Map("State and action known", pairs.both),
+        Map("The same, last third of the log", pairs.late),
+        Map("Known, with another outcome", evidence, 0.0, max(float(evidence.max()), 0.05)),
     ]
     return heat_maps(maps, [row["task"] for row in seen.tasks])
 

@@ -138,6 +138,17 @@ def test_training_without_a_family_and_no_evaluation(omrl, source: Path) -> None
     assert "--family" in said.err
 
 
+def test_an_imported_log_has_no_policy_of_its_own(omrl, tmp_path: Path) -> None:
+    """Even where its family is known: nobody knows what acted."""
+    log = omrl("collect", "--preset", "tiny").out.strip()
+    assert omrl("export", log, tmp_path / "x", "--format", "npz").code == 0
+    back = omrl("import", tmp_path / "x").out.splitlines()[-1]
+    said = omrl("eval", "--policy", back, "--preset", "tiny", "--set", "split=train")
+    assert said.code == 4
+    assert "an imported log has no policy of its own" in said.err
+    assert "Traceback" not in said.err
+
+
 def test_export_and_import_again(omrl, source: Path, tmp_path: Path) -> None:
     log = omrl("import", source, "--name", "mine").out.splitlines()[-1]
     for format in ("borel", "minari", "npz"):
