@@ -1,8 +1,9 @@
 """Problems so small that their values are known: which one fails names the part that is broken.
 
 `constant` the critic's loss, `sees` the observation, `later` the bootstrap and the discount, `cut` bootstrapping
-through truncation, `acts` the action, `answers` the policy that the critic teaches. All are learned at once by batch
-SAC as the tasks of one axis, from logs made by hand; the temperature is so small that soft values are plain ones.
+through truncation, `acts` the action, `answers` the policy that the critic teaches. All are learned at once as the
+tasks of one axis, from logs made by hand. What keeps an algorithm from plain values and from the best action is turned
+down as far as it goes: SAC's temperature, CQL's penalty, TD3+BC's cloning, BCQ's narrow choice.
 """
 
 from typing import NamedTuple
@@ -22,14 +23,16 @@ SPACE = Space((1,), (1,), (-1.0,), (1.0,))
 DISCOUNT = 0.5
 EPISODES = 200
 MARGIN = 0.1
+NETS = {"hidden": (32, 32), "batch_size": 64, "learning_rate": 3e-3, "target_rate": 0.05}
 # an entropy that no policy falls below: the temperature starts at a millionth and only sinks
-AGENT = {
-    "hidden": (32, 32),
-    "batch_size": 64,
-    "learning_rate": 3e-3,
-    "init_temperature": 1e-6,
-    "target_entropy": -30.0,
-    "target_rate": 0.05,
+HARD = {"init_temperature": 1e-6, "target_entropy": -30.0}
+AGENTS: dict[str, dict[str, object]] = {
+    "batch-sac": HARD,
+    "td3": {"target_noise": 0.0},
+    "td3bc": {"target_noise": 0.0, "bc_alpha": 200.0, "actor_delay": 1},
+    "cql": {**HARD, "conservative_weight": 1e-4, "num_actions": 2},
+    "iql": {"inverse_temperature": 10.0, "max_weight": 1e4},
+    "bcq": {"vae_hidden": (32, 32), "num_candidates": 10, "perturbation_scale": 1.0},
 }
 UPDATES = 900
 
@@ -91,10 +94,10 @@ class Learned(NamedTuple):
         return float(policy.act(self.acting[probe], memory, jnp.array([obs]), key, 0.0)[0])
 
 
-@pytest.fixture(scope="module")
-def both() -> tuple[Learned, Learned]:
+@pytest.fixture(scope="module", params=AGENTS)
+def both(request: pytest.FixtureRequest) -> tuple[Learned, Learned]:
     """(after UPDATES, before the first): the second is the control, as a learning rate of 0 would leave it."""
-    algorithm = learners.make("batch-sac", AGENT, SPACE, DISCOUNT)
+    algorithm = learners.make(request.param, {**NETS, **AGENTS[request.param]}, SPACE, DISCOUNT)
     logs = stacked(*(probe.log() for probe in probes().values()))
     axis = TaskAxis(len(probes()))
     keys = task_keys(jax.random.key(0), range(len(probes())))
