@@ -92,7 +92,7 @@ def train(
     common: OneStage,
     *,
     log: Annotated[str | None, role("log", "The replay-log to learn from.")] = None,
-    algorithm: Annotated[str | None, field("algorithm", "batch-sac.")] = None,
+    algorithm: Annotated[str | None, field("algorithm", "batch-sac, bcq, cql, td3bc, iql, bc or discrete-bcq.")] = None,
 ) -> None:
     """Learn a policy per task: replay-log -> policy-set."""
     _stage("train", common, {"log": [log]}, {"algorithm": algorithm})

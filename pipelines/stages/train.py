@@ -25,7 +25,8 @@ def run(work: Work) -> Product:
     carry = axis.over_tasks(lambda step, key, log: algorithm.init(key, log))(0, init_keys, data)
     advance = axis.over_tasks(block(algorithm, config.block_updates), donate=(1,))
     names = tuple(task.name for task in tasks)
-    plan = Plan(config.updates, config.block_updates, config.num_snapshots, "update", "critic_loss", names)
+    headline = "actor_loss" if algorithm.q is None else "critic_loss"
+    plan = Plan(config.updates, config.block_updates, config.num_snapshots, "update", headline, names)
 
     def step(number: int, carry: Any) -> tuple[Any, dict[str, Any]]:
         carry, metrics = advance(number, carry, data, keys)
