@@ -1,6 +1,6 @@
 """Every body on every pipeline of brax: compile time, steps a second, and returns beside the C engine's.
 
-    python -m benchmarks.brax_pipelines                  everything; half an hour on two idle cores
+    python -m benchmarks.brax_pipelines                  everything; half an hour on two cores
     python -m benchmarks.brax_pipelines --only hopper    measures the families whose name has `hopper` in it again
     python -m benchmarks.brax_pipelines --envs 2048 --results DIR    as an accelerator wants it, kept elsewhere
 
@@ -118,7 +118,7 @@ def mean_and_error(values: np.ndarray) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. `load`: of the machine when it was measured."""
+    """One line of the table. `load`: of the machine when `steps_per_s` was measured."""
 
     family: str
     engine: str
@@ -150,6 +150,12 @@ def on_the_c_engine(name: str, episodes: int) -> dict[str, returns.Played]:
     return {policy: returns.play(short, tasks, choose, 0) for policy, choose in POLICIES.items()}
 
 
+def steps_per_s(made: Program, rows: Any, keys: Any, actions: Any) -> Spread:
+    """Control steps of all environments a second, from where CHUNK steps have led."""
+    states = jax.block_until_ready(made.run(rows, made.begin(rows, keys), actions))[0]
+    return rates(lambda: jax.block_until_ready(made.run(rows, states, actions)), CHUNK * len(rows), REPEATS)
+
+
 def measure(name: str, engine: str, envs: int, reference: dict[str, returns.Played]) -> Row:
     """One family on one pipeline."""
     family = cast(DeviceFamily, registry.find(f"{name},engine={engine}"))
@@ -167,8 +173,7 @@ def measure(name: str, engine: str, envs: int, reference: dict[str, returns.Play
     cold_s = first_call(fresh)[1]
     jax.clear_caches()
     warm_s = first_call(fresh)[1]
-    states = made.run(rows, made.begin(rows, keys), actions)[0]
-    speed = rates(lambda: jax.block_until_ready(made.run(rows, states, actions)), CHUNK * envs, REPEATS)
+    speed = steps_per_s(made, rows, keys, actions)
     found = {
         policy: Returns.of(play(made, family.space, tasks, choose, 0), reference[policy].returns)
         for policy, choose in POLICIES.items()
@@ -191,7 +196,7 @@ zero, uniform mean return of {envs} episodes over the test tasks, cut after {mos
               length; `lost`: episodes whose physics failed). The same starts and actions on every engine.
 gap           mean difference from the C engine's return, episode by episode, +- standard error. engine=brax is mjx,
               MuJoCo's own equations; the others are other physics (see pipelines/tasks/brax_engine.py).
-load          of the machine, after the line was measured: other work was running where it is above its cores.
+load          of the machine, after steps/s was measured: other work was running where it is above its cores.
 Refused       at build, by option and engine: contact_forces=computed and cartesian=lagged on all but engine=brax."""
 
 
