@@ -108,7 +108,7 @@ def relabel(
         int | None, field("rows-per-pair", "Rows kept of each ordered pair of tasks; 4096 if left out.")
     ] = None,
 ) -> None:
-    """Find what rows would have been paid in other tasks: replay-log -> relabelled-log."""
+    """Pay rows as in other tasks: replay-log -> relabelled-log."""
     _stage("relabel", common, {"log": [log]}, {"reward": reward, "rows_per_pair": rows_per_pair})
 
 

@@ -19,8 +19,8 @@ class Recorder(NamedTuple):
 def recorder(family: TaskFamily, num_rows: int, first_obs: Array) -> Recorder:
     """An empty log of `num_rows` rows that begins at `first_obs`."""
     space = family.space
-    # a simulator may fail, or be lost, at any step; pure functions run to the horizon
-    early = family.terminates or isinstance(family, HostFamily)
+    # physics may fail, and a simulator be lost, at any step; analytic families run to the horizon
+    early = family.terminates or isinstance(family, HostFamily) or family.solid is not None
     num_episodes = num_rows if early else -(-num_rows // family.horizon)
     log = Log(
         obs=jnp.zeros((num_rows + num_episodes, *space.obs_shape), space.obs_dtype).at[0].set(first_obs),

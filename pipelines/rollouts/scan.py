@@ -20,6 +20,11 @@ class Live(NamedTuple):
     memory: Any
 
 
+def failed(sim: Any) -> Any:
+    """Whether the physics failed: such an engine holds the last good state still, and its state says so."""
+    return getattr(sim, "diverged", False)
+
+
 def begin(family: DeviceFamily, policy: Policy, acting: Any, task: Array, memory: Any, key: Array) -> Live:
     """A fresh episode that keeps what the policy remembers of the task."""
     sim_key, start_key = jax.random.split(key)
@@ -32,7 +37,7 @@ def step(
 ) -> tuple[Live, Transition]:
     """One control step with `action`; the policy observes it. Episodes never end here: resetting is the caller's."""
     sim, obs, reward, terminal, outcome = family.step(task, live.sim, action, key)
-    truncated = (live.step + 1 >= family.horizon) & ~terminal
+    truncated = ((live.step + 1 >= family.horizon) | failed(sim)) & ~terminal
     row = Transition(live.obs, action, reward, obs, terminal, truncated, outcome)
     return Live(sim, obs, live.step + 1, policy.observe(acting, live.memory, row)), row
 
@@ -58,7 +63,12 @@ def zero_shot(family: DeviceFamily, policy: Policy, discount: float, num_episode
                 value = jnp.float32(jnp.nan)
             else:
                 value = policy.value(acting, live.memory, live.obs, row.action)
-            return (after, ended | row.terminal), (jnp.where(ended, 0.0, row.reward), where(row.next_obs), value, ended)
+            return (after, ended | row.terminal | failed(after.sim)), (
+                jnp.where(ended, 0.0, row.reward),
+                where(row.next_obs),
+                value,
+                ended,
+            )
 
         _, (reward, path, value, over) = jax.lax.scan(one, (first, jnp.zeros((), bool)), jnp.arange(length))
         horizon = family.horizon
@@ -95,7 +105,10 @@ def trials(family: DeviceFamily, policy: Policy, num_trials: int, num_episodes: 
             action = policy.act(acting, live.memory, live.obs, act_key, 0.0)
             after, row = step(family, policy, acting, task, live, action, step_key)
             after = jax.tree.map(lambda new, old: jnp.where(ended, old, new), after, live)
-            return (after, ended | row.terminal), (jnp.where(ended, 0.0, row.reward), where(after.obs))
+            return (after, ended | row.terminal | failed(after.sim)), (
+                jnp.where(ended, 0.0, row.reward),
+                where(after.obs),
+            )
 
         (last, _), (reward, path) = jax.lax.scan(one, (first, jnp.zeros((), bool)), jnp.arange(family.horizon))
         return last.memory, (reward, jnp.concatenate([where(first.obs)[None], path]))

@@ -144,7 +144,23 @@ def on_devices(work: Work, family: Any, tasks: tuple[Task, ...], algorithm: Algo
         return axis.get(algorithm.acting(carry.learner))
 
     carry, snapshots = run_blocks(work, plan_of(config, tasks), carry, step, acting, axis.put_padded)
-    return axis.get(carry.recorder.log), snapshots, np.zeros(len(tasks), int)
+    logs = axis.get(carry.recorder.log)
+    return logs, snapshots, count_failed(family, logs, work, tasks)
+
+
+def count_failed(family: TaskFamily, logs: Log, work: Work, tasks: tuple[Task, ...]) -> np.ndarray:
+    """Episodes `[T]` that were truncated before the horizon, but for the last row, where recording stopped."""
+    inside = np.arange(logs.reward.shape[1]) < np.asarray(logs.size)[:, None] - 1
+    cut = np.asarray(logs.truncated) & (np.asarray(logs.step) + 1 < family.horizon) & inside
+    found: np.ndarray = cut.sum(1)
+    say_failed(work, tasks, found)
+    return found
+
+
+def say_failed(work: Work, tasks: tuple[Task, ...], counts: np.ndarray) -> None:
+    for task, count in zip(tasks, counts, strict=True):
+        if count:
+            work.tell.note(f"the physics failed in {count} episode(s) of task {task.name}; they are truncated there")
 
 
 def on_host(work: Work, family: Any, tasks: tuple[Task, ...], algorithm: Algorithm) -> tuple[Log, Any, np.ndarray]:
@@ -161,9 +177,7 @@ def on_host(work: Work, family: Any, tasks: tuple[Task, ...], algorithm: Algorit
         (learning, moving), snapshots = run_blocks(
             work, plan_of(config, tasks), collection.begin(init_keys), collection.advance, acting, collection.restore
         )
-    for task, count in zip(tasks, moving.diverged, strict=True):
-        if count:
-            work.tell.note(f"the physics failed in {count} episode(s) of task {task.name}; they are truncated there")
+    say_failed(work, tasks, moving.diverged)
     return axis.get(learning.recorder.log), snapshots, moving.diverged
 
 

@@ -1,12 +1,17 @@
 """Collection around a simulator, against collection inside a scan: one toy family behind both kinds of engine."""
 
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from pipelines.core.types import Log, transitions
 from pipelines.stages import learners
 from pipelines.stages.registry import STAGES
 from pipelines.tasks import registry
-from tests.toys import AGENTS, Memory, Stored, hosted, line, run, stored, work
+from tests.toys import AGENTS, Memory, Stored, Talk, hosted, line, run, stored, work
 
 TINY = {
     "family": "line/toy",
@@ -116,3 +121,37 @@ def test_what_was_collected_behind_a_simulator_is_trained_on_and_evaluated(monke
     assert np.isfinite(report.tree["curve_return"]).all()
     _, tasks, _, _ = learners.read_log(log)
     assert [task.name for task in tasks] == ["times 1", "times 2", "times 3"]
+
+
+class Placed(NamedTuple):
+    """A device engine's state that can say that its physics failed."""
+
+    place: jax.Array
+    steps: jax.Array
+    diverged: jax.Array
+
+
+def failing(family):
+    """The line on a device engine whose physics fail at each episode's fourth step, in task 1 only."""
+
+    def reset(task, key):
+        place, obs = family.reset(task, key)
+        return Placed(place, jnp.int32(0), jnp.zeros((), bool)), obs
+
+    def step(task, state, action, key):
+        after, _, _, terminal, outcome = family.step(task, state.place, action, key)
+        diverged = (state.steps == 3) & (task[0] == 1.0)
+        place = jnp.where(diverged, state.place, after)
+        reward = family.reward(task, state.place, action, place, outcome)
+        return Placed(place, state.steps + 1, diverged), place, reward, terminal, outcome
+
+    return dataclasses.replace(family, reset=reset, step=step, solid=object())
+
+
+def test_failed_physics_of_a_device_engine_are_marked_named_and_counted(monkeypatch):
+    talk = Talk()
+    artifact = collect(monkeypatch, failing(line(horizon=7, num_tasks=3)), tell=talk)
+    assert artifact.card.extra["diverged"] == {"times 1": 11}
+    assert talk.notes == ["the physics failed in 11 episode(s) of task times 1; they are truncated there"]
+    np.testing.assert_array_equal(np.flatnonzero(log_of(artifact, 0).truncated), [*range(3, 45, 4), 44])
+    np.testing.assert_array_equal(np.flatnonzero(log_of(artifact, 1).truncated), [6, 13, 20, 27, 34, 41, 44])
