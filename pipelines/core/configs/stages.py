@@ -27,8 +27,8 @@ Mapping = Literal["auto", "map", "vmap"]
 class AgentConfig(Config):
     """A stage that runs one of several algorithms; `agent` is the config of the one that `SELECTOR` names.
 
-    A layer may also hold `agents`, a table {algorithm: fields of its agent}: the chosen one's row lies under `agent`, so
-    that one preset has something to say to each of them.
+    A layer may also hold `agents`, a table {algorithm: fields of its agent}: the chosen one's row lies under `agent`,
+    so that one preset has something to say to each of them.
     """
 
     SELECTOR: ClassVar[str] = "algorithm"
