@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,8 +40,13 @@ def test_files() -> None:
     assert files("<!-- file: a.py -->\n```python\nx = 1\n```\n```python\ny = 2\n```\n") == {"a.py": "x = 1\n"}
 
 
+def one(page: str) -> Any:
+    """The README in the fast tests, the other pages in the slow ones."""
+    return page if page == "README.md" else pytest.param(page, marks=pytest.mark.slow)
+
+
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("page", [path.relative_to(ROOT).as_posix() for path in PAGES])
+@pytest.mark.parametrize("page", [one(path.relative_to(ROOT).as_posix()) for path in PAGES])
 def test_a_page_works(page: str, tmp_path: Path) -> None:
     """All in one store and in order, for the later commands look at what the earlier ones made."""
     text = (ROOT / page).read_text()

@@ -100,7 +100,7 @@ def acting_of(artifact: Any, kind: type) -> Any:
     Raises WrongKind where the log kept none.
     """
     arrays = artifact.arrays()
-    if artifact.card.kind != "replay-log":
+    if "acting" in arrays:
         return from_dict(kind, arrays["acting"])
     if not len(arrays.get("snapshot_step", ())):
         raise WrongKind(f"the log {artifact.card.id} kept no behaviour policy", "collect with --set num_snapshots=1")

@@ -20,6 +20,8 @@ from pipelines.stages import learners
 from pipelines.tasks.point import HORIZON, TIME, references
 from tests.toys import play, stacked
 
+pytestmark = pytest.mark.slow  # compiles for minutes where nothing is cached
+
 TASKS = TIME.tasks("train")
 EPISODES = 250  # of each log
 MARGIN = 0.6  # over the behaviour's mean score, which is about -0.2

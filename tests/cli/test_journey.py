@@ -110,7 +110,7 @@ def test_single_stages_say_their_id_and_nothing_else(made: tuple[Path, Said]) ->
             "there is replay-log/",
         ),
         (
-            ["eval", "--policy", "report/ours"],
+            ["eval", "--policy", "report/tiMe"],
             4,
             "--policy wants a meta-policy or policy-set or replay-log",
             "there is",

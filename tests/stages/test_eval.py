@@ -9,6 +9,7 @@ import pytest
 from pipelines.core.errors import UsageError
 from pipelines.core.types import Space
 from pipelines.stages import eval as evaluation
+from pipelines.stages import learners
 from pipelines.stages.eval import assign, scores, spread_over
 from pipelines.tasks.point import SPREAD, TIME, references
 from tests.toys import Stored, run
@@ -163,4 +164,4 @@ def test_a_policy_without_a_value_has_no_gap():
 
 
 def test_every_label_belongs_to_an_algorithm():
-    assert set(evaluation.LABELS) == {"batch-sac", "pooled-batch-sac", "batch-pearl", "time"}
+    assert set(evaluation.LABELS) == set(learners.PER_TASK) | learners.SHARED

@@ -12,6 +12,8 @@ from benchmarks import brax_pipelines
 from pipelines.tasks import registry, returns
 from tests.tasks.beside import BATCH, CHEETAH, KEYS, Both, built, c_step, lift
 
+pytestmark = pytest.mark.slow  # compiles for minutes where nothing is cached
+
 OWN = ("brax-spring", "brax-positional", "brax-generalized")
 PLAIN = ("halfcheetah-vel/mql", "hopper-vel/time", "walker-params/mql", "ant-goal/mbml", "humanoid-dir/mbml")
 
