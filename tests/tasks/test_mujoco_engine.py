@@ -278,7 +278,7 @@ print(before, peak())
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak from Linux's /proc")
 def test_64_humanoids_fit_in_a_gigabyte():
-    """The whole process does, jax and mujoco included. (getrusage's peak would be that of the process that forked it.)"""
+    """The whole process does, jax and mujoco included. (getrusage gives the forking process's peak.)"""
     done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
     before, after = map(int, done.stdout.split())
     assert 0 < after < 1_000_000
