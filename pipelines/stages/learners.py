@@ -25,6 +25,7 @@ from pipelines.core.errors import StageFailed, UsageError, WrongKind
 from pipelines.core.samplers import pooled
 from pipelines.core.trees import from_dict, stack_logs, task_leaf
 from pipelines.core.types import Algorithm, Log, Space, Task
+from pipelines.core.unit_box import in_unit_box, unit
 
 SHARED = frozenset({"pooled-batch-sac", "batch-pearl", "time"})  # one acting state for all tasks
 
@@ -45,14 +46,10 @@ PER_TASK: Mapping[str, tuple[Callable[[Any, Space, float], Algorithm], type[Conf
 
 
 def make(name: str, config: Config | Mapping[str, Any], space: Space, discount: float) -> Algorithm:
-    """The algorithm that a stage or a card names.
+    """The algorithm that a stage or a card names, for logs and environments in the units of `space`.
 
     Raises WrongKind for a name this version does not know, UsageError where it cannot act in the space.
     """
-
-    def agent(kind: type[Config]) -> Any:
-        return config if isinstance(config, Config) else resolve(kind, config, prefix="agent.")
-
     if not name:  # the card of an imported log
         raise WrongKind("an imported log has no policy of its own", "learn one: omrl train --log LOG")
     if (name in DISCRETE) != (space.num_actions is not None):
@@ -61,6 +58,15 @@ def make(name: str, config: Config | Mapping[str, Any], space: Space, discount: 
             f"{name} cannot act in a family with {actions}",
             f"for discrete ones there is {' and '.join(sorted(DISCRETE))}",
         )
+    return in_unit_box(_make(name, config, unit(space), discount), space)
+
+
+def _make(name: str, config: Config | Mapping[str, Any], space: Space, discount: float) -> Algorithm:
+    """The algorithm in the box [-1, 1] in which it lives."""
+
+    def agent(kind: type[Config]) -> Any:
+        return config if isinstance(config, Config) else resolve(kind, config, prefix="agent.")
+
     if name in PER_TASK:
         build, kind = PER_TASK[name]
         return build(agent(kind), space, discount)
