@@ -40,8 +40,10 @@ check: $(STAMP) ## format, lint, types, floors
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Most of the tests' time goes to compiling programs that run once: `test` has them compiled without optimisation, `slow`
+# as users have them.
 test: $(STAMP) ## the tests, without the slow ones
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	XLA_FLAGS="--xla_backend_optimization_level=0 $$XLA_FLAGS" $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 slow: $(STAMP) ## the slow tests: kills at many times, learning with all controls
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow

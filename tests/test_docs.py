@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+
+from omrl_cli import main
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -40,13 +43,36 @@ def test_files() -> None:
     assert files("<!-- file: a.py -->\n```python\nx = 1\n```\n```python\ny = 2\n```\n") == {"a.py": "x = 1\n"}
 
 
-def one(page: str) -> Any:
-    """The README in the fast tests, the other pages in the slow ones."""
-    return page if page == "README.md" else pytest.param(page, marks=pytest.mark.slow)
+NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]
 
 
+@pytest.mark.parametrize("page", NAMES)
+def test_a_page_names_commands_and_options_that_there_are(page: str) -> None:
+    """What the fast tests can tell of a page: each line parses."""
+    found = commands((ROOT / page).read_text())
+    assert found
+    for line in found:
+        parse(shlex.split(line, comments=True)[1:])
+
+
+def test_a_line_that_does_not_parse() -> None:
+    with pytest.raises(typer.TyperException, match="--famliy"):
+        parse(["collect", "--famliy", "point-semicircle/time"])
+
+
+def parse(arguments: list[str]) -> None:
+    """Raises where the command line would refuse; runs nothing."""
+    command: Any = typer.main.get_command(main.app)
+    while hasattr(command, "commands"):
+        name, *arguments = arguments
+        assert name in command.commands, f"no subcommand {name}"
+        command = command.commands[name]
+    command.make_context("omrl", arguments)
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("page", [one(path.relative_to(ROOT).as_posix()) for path in PAGES])
+@pytest.mark.parametrize("page", NAMES)
 def test_a_page_works(page: str, tmp_path: Path) -> None:
     """All in one store and in order, for the later commands look at what the earlier ones made."""
     text = (ROOT / page).read_text()

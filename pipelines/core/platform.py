@@ -38,7 +38,7 @@ def prepare(devices: int | None = None) -> None:
     except OSError:
         return  # a cache is a convenience: without one every compile is cold
     jax.config.update("jax_compilation_cache_dir", str(directory))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
@@ -55,6 +55,7 @@ def describe() -> dict[str, Any]:
         "devices": len(devices),
         "cores": num_cores(),
         "nproc": os.environ.get("NPROC", ""),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "thread_pool": max(num_cores(), len(devices)),
         "processes": jax.process_count(),
         "machine": platform.machine(),

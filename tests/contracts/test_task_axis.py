@@ -16,6 +16,7 @@ from tests.toys import AGENTS, logs_of, make, space_of, spoiled
 
 PER_TASK = sorted(set(AGENTS) - learners.SHARED - {"sac"})  # `sac` is `batch-sac` that starts without a log
 UPDATES = 10
+FAST = ("batch-sac", "bcq", "discrete-bcq")  # the others compile for a minute, and use the axis as these do
 IDS = [0, 90_000, 180_000, 45_000]
 
 
@@ -46,7 +47,11 @@ class Trained(NamedTuple):
         return jax.tree.map(np.asarray, run(np.int32(0), self.init(key, log), log, key))
 
 
-@pytest.fixture(scope="module", params=PER_TASK)
+def some(name: str) -> Any:
+    return name if name in FAST else pytest.param(name, marks=pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", params=[some(name) for name in PER_TASK])
 def trained(request: pytest.FixtureRequest) -> Trained:
     algorithm = make(request.param)
     return Trained(jax.jit(algorithm.init), block(algorithm, UPDATES), {}, space_of(request.param))

@@ -138,6 +138,7 @@ def time(chain: Chain) -> Variants:
     return Variants(*learned(spoilable, data, updates=6_000).tolist())
 
 
+@pytest.mark.slow
 def test_batch_sac_beats_the_agents_whose_log_it_learned_from(chain):
     """In every task. The control has the weights that it began with, as a learning rate of 0 would leave them."""
     returns = [chain.log.tree[f"task_{index:04d}"]["returns"].mean() for index in range(3)]

@@ -21,7 +21,12 @@ def logs() -> dict[bool, Stored]:
     return {False: run("collect"), True: run("collect", {}, GRID, {"agent": AGENTS["dqn"]})}
 
 
-@pytest.mark.parametrize("name", TrainConfig.AGENTS)
+FAST = ("bcq", "bc", "discrete-bcq")  # all kinds of states, values and actions
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in TrainConfig.AGENTS]
+)
 def test_every_algorithm_trains_and_is_evaluated(logs, name):
     discrete = name in learners.DISCRETE
     tell, log = Talk(), logs[discrete]
@@ -65,6 +70,7 @@ def test_a_preset_has_a_row_for_each_algorithm_that_wants_one():
     assert "did you mean td3bc?" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_td3_learns_while_it_collects():
     """Its last 20 episodes are nearer to the optimum (-45) than the uniform actions it began with (about -203), by
     50 of return in every task; the control is what the same run did before its first update."""
