@@ -57,8 +57,7 @@ def unfinished(id: str, shelf: Shelf) -> int | None:
     # A kill between storing an artifact and tidying up leaves the checkpoint of a generation that is finished.
     if not mark.exists() or mark.read_text() != str(coming):
         return None
-    cursors = DiskCheckpoint(work / "checkpoint").cursors()
-    return cursors[-1] if cursors else None
+    return DiskCheckpoint(work / "checkpoint").reached()
 
 
 def _differences(order: Order, card: Card, shelf: Shelf) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Small logs, small nets and a `Work` that lives in memory: what the tests of the learning rooms share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -142,8 +142,8 @@ class Stored:
     card: Any
     tree: dict[str, Any]
 
-    def arrays(self) -> dict[str, Any]:
-        return self.tree
+    def arrays(self, only: Collection[str] | None = None) -> dict[str, Any]:
+        return self.tree if only is None else {name: self.tree[name] for name in only if name in self.tree}
 
     def file(self, name: str) -> Path:
         raise FileNotFoundError(name)
@@ -172,6 +172,10 @@ class Memory:
     every: int | None = None
     kept: list[tuple[int, list[np.ndarray]]] = field(default_factory=list)
     asked: int = 0
+    parts: dict[int, "Memory"] = field(default_factory=dict)
+
+    def part(self, number: int) -> "Memory":
+        return self.parts.setdefault(number, Memory(self.every))
 
     def load(self, target: Any) -> tuple[int, Any] | None:
         if not self.kept:

@@ -1,6 +1,6 @@
 """What a stage is given and what it gives back. jax-free: the command line and the store share these types."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,8 +16,9 @@ class Artifact(Protocol):
     @property
     def card(self) -> Any: ...
 
-    def arrays(self) -> dict[str, Any]:
-        """The whole tree as nested dicts of numpy arrays. Raises CheckFailed if a file is damaged."""
+    def arrays(self, only: Collection[str] | None = None) -> dict[str, Any]:
+        """The tree as nested dicts of numpy arrays: all of it, or what lies under the names `only` at its top. Raises
+        CheckFailed if a file is damaged."""
 
     def file(self, name: str) -> Path:
         """Path of an extra file (`metrics.jsonl`, `page.html`). Raises InputMissing."""
@@ -34,6 +35,9 @@ class Checkpoint(Protocol):
 
     def due(self) -> bool:
         """True once enough wall time has passed since the last save. Bits never depend on when that is."""
+
+    def part(self, number: int) -> "Checkpoint":
+        """The place of part `number` of a work that is done in several, beside those of the others."""
 
 
 class Tell(Protocol):

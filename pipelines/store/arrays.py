@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -91,9 +91,11 @@ def save(folder: Path, leaves: Leaves) -> None:
         ocp.save(folder, _nest(full))
 
 
-def load(folder: Path, leaves: Mapping[str, Leaf]) -> dict[str, Any]:
-    """The tree that `save` wrote, as nested dicts of numpy arrays; `leaves` is its `table`. Raises CheckFailed if the
-    folder holds anything else."""
+def load(folder: Path, leaves: Mapping[str, Leaf], only: Collection[str] | None = None) -> dict[str, Any]:
+    """The tree that `save` wrote, as nested dicts of numpy arrays; `leaves` is its `table`. With `only` no more than
+    what lies under these names at the top is read. Raises CheckFailed if the folder holds anything else."""
+    if only is not None:
+        leaves = {path: leaf for path, leaf in leaves.items() if _decoded(path.partition("/")[0]) in only}
     found: Leaves = {
         path: None if leaf.dtype == _EMPTY_DICT else np.zeros(leaf.shape, np.dtype(leaf.dtype))
         for path, leaf in leaves.items()
@@ -102,12 +104,24 @@ def load(folder: Path, leaves: Mapping[str, Leaf]) -> dict[str, Any]:
     if len(found) < len(leaves):
         try:
             with _quiet():
-                found |= _paths(ocp.load(folder))
+                found |= _paths(ocp.load(folder) if only is None else _load_some(folder, leaves))
         except Exception as error:
             raise CheckFailed(f"{folder} cannot be read: {str(error)[:200]}", "make it again with --force") from error
     if table(found) != dict(leaves):
         raise CheckFailed(f"{folder} holds other arrays than its card says", "make it again with --force")
     return _nest({path: found[path] for path in leaves}, unquoted=True)
+
+
+def _load_some(folder: Path, leaves: Mapping[str, Leaf]) -> Any:
+    like = {
+        path: np.empty(leaf.shape, np.dtype(leaf.dtype))  # untouched pages cost nothing
+        for path, leaf in leaves.items()
+        if leaf.dtype != _EMPTY_DICT and 0 not in leaf.shape
+    }
+    context = ocp.Context()
+    context.pytree.loading.partial_load = True
+    with context:
+        return ocp.load(folder, _nest(like))
 
 
 def _paths(tree: Mapping[str, Any], path: str = "") -> Leaves:

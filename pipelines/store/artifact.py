@@ -1,5 +1,6 @@
 """An artifact that is on the disk: its card, its arrays and its files, each checked before it is given out."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,13 @@ class StoredArtifact:
             raise CheckFailed(f"{path} is damaged: its sha256 is not the one on the card", AGAIN)
         return path
 
-    def arrays(self) -> dict[str, Any]:
-        """The whole tree as nested dicts of numpy arrays. Raises CheckFailed if any file of the artifact is damaged."""
+    def arrays(self, only: Collection[str] | None = None) -> dict[str, Any]:
+        """The tree as nested dicts of numpy arrays: all of it, or what lies under the names `only` at its top. Raises
+        CheckFailed if any file of the artifact is damaged."""
         from pipelines.store import arrays
 
         self.check_files()
-        return arrays.load(self.path / "arrays", self.card.arrays)
+        return arrays.load(self.path / "arrays", self.card.arrays, only)
 
     def file(self, name: str) -> Path:
         """Path of an extra file (`metrics.jsonl`, `page.html`), checked. Raises InputMissing, CheckFailed."""

@@ -29,8 +29,7 @@ class WorkDir:
 
 
 def _work_dir(path: Path) -> WorkDir:
-    cursors = DiskCheckpoint(path / "checkpoint").cursors()
-    return WorkDir(path.name, path, holder(path / "lock"), cursors[-1] if cursors else None, size_of(path))
+    return WorkDir(path.name, path, holder(path / "lock"), DiskCheckpoint(path / "checkpoint").reached(), size_of(path))
 
 
 class Catalogue:

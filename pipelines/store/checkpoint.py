@@ -16,6 +16,7 @@ from pipelines.store.disk import file_sha256, files_under, room_for, sync, sync_
 from pipelines.store.faults import fault_point
 
 KEPT = 2
+_PART = "part-"
 _HINT = "run without --resume to start afresh"
 
 
@@ -34,6 +35,18 @@ class DiskCheckpoint:
         if not self.folder.is_dir():
             return []
         return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdigit())
+
+    def part(self, number: int) -> "DiskCheckpoint":
+        """The checkpoints of part `number` of the work, in a folder in this one."""
+        part = DiskCheckpoint(self.folder / f"{_PART}{number:04d}", self.every_s)
+        part.ignored = self.ignored
+        return part
+
+    def reached(self) -> int | None:
+        """The newest cursor; where the work is done in parts, the sum of theirs. Reads names only."""
+        parts = [DiskCheckpoint(path) for path in self.folder.glob(f"{_PART}*")]
+        cursors = [one.cursors()[-1] for one in (self, *parts) if one.cursors()]
+        return sum(cursors) if cursors else None
 
     def due(self) -> bool:
         """True once `every_s` has passed since the last save, load or start."""

@@ -53,6 +53,21 @@ def test_names_cannot_be_mistaken_for_one_another(tmp_path):
     assert_same(through_the_disk(tmp_path / "a", tree), tree)
 
 
+def test_some_of_it_is_read_alone(tmp_path):
+    """What is not asked for is not touched: its bytes may even be another table's."""
+    tree = {name: {"x": np.full(3, index, np.int32), "none": np.zeros(0), "e": {}} for index, name in enumerate("abc")}
+    tree |= {"odd/name": np.arange(4.0), "d": {}}
+    leaves = flatten(tree)
+    save(tmp_path / "a", leaves)
+    for only in ({"b"}, {"a", "odd/name"}, {"d"}, set(), {"absent"}):
+        found = load(tmp_path / "a", table(leaves), only)
+        assert_same(found, {name: tree[name] for name in tree if name in only})
+    other = table(leaves) | {"c/x": Leaf(dtype="int64", shape=(9,))}
+    assert_same(load(tmp_path / "a", other, {"b"}), {"b": tree["b"]})
+    with pytest.raises(CheckFailed, match="holds other arrays"):
+        load(tmp_path / "a", other, {"c"})
+
+
 def test_jax_arrays_scalars_and_odd_layouts_become_plain_numpy(tmp_path):
     grid = np.arange(6.0).reshape(2, 3)
     tree = {"jax": jnp.ones(2), "int": 3, "yes": np.True_, "strided": np.arange(10)[::3]}

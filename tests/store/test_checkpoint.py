@@ -102,6 +102,30 @@ def test_the_two_newest_stay(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["000000000010", "000000000100"]
 
 
+def test_parts_keep_their_own(tmp_path):
+    checkpoint = DiskCheckpoint(tmp_path)
+    assert checkpoint.reached() is None
+    for number, cursors in ((0, (5, 20)), (3, (7,))):
+        for cursor in cursors:
+            checkpoint.part(number).save(cursor, state(100 * number + cursor))
+    assert checkpoint.reached() == 27
+    assert checkpoint.cursors() == []
+    for number, cursor in ((0, 20), (3, 7)):
+        at, found = DiskCheckpoint(tmp_path).part(number).load(state(0))
+        assert at == cursor
+        assert_same(found, state(100 * number + cursor))
+    assert checkpoint.part(1).load(state(0)) is None
+
+
+def test_a_damaged_part_is_told_of_by_the_whole(tmp_path):
+    checkpoint = DiskCheckpoint(tmp_path)
+    checkpoint.part(2).save(4, state(4))
+    (newest,) = (tmp_path / "part-0002").iterdir()
+    (newest / "checkpoint.json").write_bytes(b"{")
+    assert checkpoint.part(2).load(state(0)) is None
+    assert checkpoint.ignored == [newest]
+
+
 def test_every_damaged_file_makes_the_one_before_be_used(tmp_path):
     checkpoint = DiskCheckpoint(tmp_path)
     checkpoint.save(1, state(1))
