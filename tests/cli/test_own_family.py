@@ -52,8 +52,14 @@ def test_a_changed_file_makes_its_log_stale(omrl, file: Path) -> None:
     stale = omrl(*arguments)
     assert stale.code != 0
     assert "the code of line.py:LINE is another" in stale.err
-    assert omrl(*arguments, "--force").code == 0
 
+
+@pytest.mark.slow
+def test_a_family_of_ones_own_through_the_stages(omrl, file: Path) -> None:
+    assert omrl("collect", "--preset", "tiny", "--family", "line.py:LINE", "--name", "line").code == 0
+    file.write_text(FAMILY.replace("SPEED = 1.0", "SPEED = 0.5"))
+    again = omrl("collect", "--preset", "tiny", "--family", "line.py:LINE", "--name", "line", "--force")
+    assert again.code == 0, again.err
     said = omrl("train", "--preset", "tiny", "--log", "replay-log/line", "--name", "each")
     assert said.code == 0, said.err
     said = omrl("eval", "--preset", "tiny", "--policy", "policy-set/each", "--set", "match=nearest")

@@ -66,6 +66,7 @@ def test_killed_while_it_learns(whole: Whole, start: Callable[..., Running], nam
     assert f"resumed at {stage.unit} {work.cursor} of 200" in talk
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["eval", "report"])
 def test_killed_where_there_are_no_checkpoints(whole: Whole, name: str, tmp_path: Path) -> None:
     die_and_end(whole, whole.copy(tmp_path / "store", whole.above(STAGES[name].step)), name)
