@@ -81,7 +81,11 @@ def many(sizes: Sequence[int], hidden: Sequence[int], out: int, members: int) ->
         x = jnp.concatenate(inputs, axis=-1) @ kernel.reshape(kernel.shape[0], -1)
         x = x.reshape(-1, *kernel.shape[1:]) + first["bias"][None]
         for layer in others:
-            x = jnp.einsum("bmh,mho->bmo", nn.relu(x), layer["kernel"]) + layer["bias"][None]
+            x, kernel = nn.relu(x), layer["kernel"]
+            if kernel.shape[-1] == 1:  # products with a vector: a sum is twice as fast, gradients included
+                x = (x * kernel[None, ..., 0]).sum(-1, keepdims=True) + layer["bias"][None]
+            else:
+                x = jnp.einsum("bmh,mho->bmo", x, kernel) + layer["bias"][None]
         return x
 
     return Net(init, apply)

@@ -19,7 +19,7 @@ MAPPINGS = ("auto", "map", "vmap")
 
 
 class TaskAxis:
-    """Lays T tasks over the devices; T is padded with copies of task 0 to a multiple of the device count.
+    """Lays T tasks over at most T devices; T is padded with copies of task 0 to a multiple of the device count.
 
     Tasks on one device follow each other (`map`) or run as one batch (`vmap`). Raises ValueError for another `how`.
     """
@@ -27,7 +27,7 @@ class TaskAxis:
     def __init__(self, num_tasks: int, how: str = "auto") -> None:
         if how not in MAPPINGS:
             raise ValueError(f"mapping {how!r} is none of {MAPPINGS}")
-        self.devices = jax.local_devices()
+        self.devices = jax.local_devices()[:num_tasks]
         self.num_tasks = num_tasks
         self.how = ("map" if self.devices[0].platform == "cpu" else "vmap") if how == "auto" else how
         self.padded = -(-num_tasks // len(self.devices)) * len(self.devices)
