@@ -52,8 +52,10 @@ slow: $(STAMP) ## the slow tests: kills at many times, learning with all control
 smoke: $(STAMP) ## every stage once, tiny, in a store that is thrown away
 	@store=$$(mktemp -d) && trap 'rm -rf "$$store"' EXIT && $(BIN)/omrl run time-point --preset tiny --store "$$store"
 
-bench: $(STAMP) ## updates per second of SAC and tiMe on this machine
+bench: $(STAMP) ## updates per second on this machine, beside peers (installed the first time); scaling with tasks
 	$(BIN)/python -m benchmarks.bench
+	$(BIN)/python -m benchmarks.learners
+	$(BIN)/python -m benchmarks.scaling
 
 results: $(STAMP) ## the README's tables with all their seeds (an hour or two; resumable)
 	$(BIN)/python -m benchmarks.results
