@@ -11,15 +11,17 @@ from pipelines.core.errors import UsageError
 from pipelines.store.card import Card, Parent
 from pipelines.store.shelf import Shelf
 
+Known = Mapping[tuple[str, str], Card]  # by id and digest
+
 
 def ls(common: Common, kind: str | None) -> None:
     """`omrl ls`: the newest generation of every artifact, newest last; damaged and unfinished ones on stderr."""
-    shelf = Shelf(common.store)
+    shelf = common.shelf()
     cards = shelf.cards()
     if kind is not None:
         _check_kind(kind, cards)
         cards = [card for card in cards if card.kind == kind]
-    names = {id: alias for alias, id in reversed(shelf.aliases().items())}
+    names = _names(shelf)
     if common.as_json:
         console.out_json({"artifacts": [_brief(card, names) for card in cards]})
     elif cards:
@@ -36,6 +38,11 @@ def ls(common: Common, kind: str | None) -> None:
         state = "running" if work.pid is not None else "unfinished, --resume continues it"
         if work.pid is not None or cursor is not None:
             console.talk(f"{state}: {work.id}" + (f" at {cursor}" if cursor is not None else ""))
+
+
+def _names(shelf: Shelf) -> dict[str, str]:
+    """id -> its first alias."""
+    return {id: alias for alias, id in reversed(shelf.aliases().items())}
 
 
 def _check_kind(kind: str, cards: list[Card]) -> None:
@@ -57,33 +64,30 @@ def _when(card: Card) -> str:
 
 def show(common: Common, ref: str) -> None:
     """`omrl show`: the card; as text without the files' hashes."""
-    shelf = Shelf(common.store)
+    shelf = common.shelf()
     card = shelf.find(ref)
     data = card.model_dump(mode="json")
+    head = {"alias": shelf.alias(card.id), "path": str(shelf.folder(card.id, card.generation))}
     if common.as_json:
-        console.out_json(data | {"alias": shelf.alias(card.id), "path": str(shelf.folder(card.id, card.generation))})
+        console.out_json(data | head)
         return
     data["tasks"] = [task.get("name", task.get("id")) for task in card.tasks]
     data["arrays"] = {path: f"{leaf.dtype} {list(leaf.shape)}" for path, leaf in card.arrays.items()}
     data["files"] = sorted(path.removeprefix("files/") for path in card.files if path.startswith("files/"))
-    head = {"alias": shelf.alias(card.id), "path": str(shelf.folder(card.id, card.generation))}
     console.out(console.as_yaml(head | {name: value for name, value in data.items() if value not in ([], {}, None)}))
 
 
 # ------------------------------------------------------------------------------------------------------ lineage
 def lineage(common: Common, ref: str) -> None:
     """`omrl lineage`: a tree whose leaves are the roots."""
-    shelf = Shelf(common.store)
+    shelf = common.shelf()
     card = shelf.find(ref)
     known = {(one.id, one.digest): one for one in shelf.cards(every_generation=True)}
-    names = {id: alias for alias, id in reversed(shelf.aliases().items())}
+    names = _names(shelf)
     if common.as_json:
         console.out_json(_nested(card, known, names))
         return
     console.out("\n".join([_line(card, names), *_branches(card, known, names)]))
-
-
-Known = Mapping[tuple[str, str], Card]
 
 
 def _roles(card: Card) -> list[tuple[str, Parent]]:
@@ -125,9 +129,10 @@ def _nested(card: Card, known: Known, names: Mapping[str, str]) -> dict[str, Any
 # ------------------------------------------------------------------------------------------------------ diff
 def diff(common: Common, first: str, second: str) -> None:
     """`omrl diff`: where two cards differ, section by section."""
-    shelf = Shelf(common.store)
+    shelf = common.shelf()
     one, other = shelf.find(first), shelf.find(second)
-    pairs = {name: _pairs(facts(one)[name], facts(other)[name]) for name in facts(one)}
+    here, there = facts(one), facts(other)
+    pairs = {name: _pairs(here[name], there[name]) for name in here}
     if common.as_json:
         console.out_json({"a": one.ref, "b": other.ref} | {name: dict(rows) for name, rows in pairs.items()})
         return
@@ -170,7 +175,7 @@ def _minus(one: Any, other: Any) -> Any:
 # ------------------------------------------------------------------------------------------------------ keeping
 def verify(common: Common, ref: str) -> None:
     """`omrl verify`: raises CheckFailed if one byte changed."""
-    shelf = Shelf(common.store)
+    shelf = common.shelf()
     card = shelf.verify(ref)
     if common.as_json:
         console.out_json({"ref": card.ref, "whole": True, "digest": card.digest})
@@ -180,7 +185,7 @@ def verify(common: Common, ref: str) -> None:
 
 def gc(common: Common, drop: bool, dry_run: bool) -> None:
     """`omrl gc`: keeps unfinished runs that have a checkpoint, unless told to `drop` them."""
-    shelf = Shelf(common.store)
+    shelf = common.shelf()
     keep = {work.id for work in shelf.work_dirs() if unfinished(work.id, shelf) is not None and not drop}
     found = shelf.garbage(keep, dry_run)
     freed = sum(one.bytes for one in found)
@@ -190,6 +195,6 @@ def gc(common: Common, drop: bool, dry_run: bool) -> None:
         return
     for one in found:
         console.out(f"{one.path}  {console.size(one.bytes)}  {one.why}")
-    console.talk(f"{console.size(freed)} {'would be' if dry_run else ''} freed".replace("  ", " "))
+    console.talk(f"{console.size(freed)} {'would be ' if dry_run else ''}freed")
     if keep:
         console.talk(f"kept {len(keep)} unfinished run(s); --unfinished removes them too")

@@ -7,8 +7,8 @@ from typing import Any
 
 from omrl_cli import console
 from omrl_cli.options import Common, Configuring
+from pipelines.core.names import SPLITS
 
-SPLITS = ("train", "test", "ood")
 WIDTH = 100  # columns that a listing may take
 MOST_PARAMS = 4  # of a task that text shows; --json shows all
 

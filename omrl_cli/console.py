@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 QUIET, NORMAL, VERBOSE = -1, 0, 1
 _settings = {"level": NORMAL, "debug": False}
@@ -28,12 +28,8 @@ def live() -> bool:
 
 
 def out(text: str) -> None:
-    """A result. A reader that closed the pipe (`omrl ls | head -1`) is no failure."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        # What is left in the buffer would raise again when the interpreter exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """A result."""
+    _print(text, sys.stdout)
 
 
 def out_json(value: Any) -> None:
@@ -44,14 +40,14 @@ def out_json(value: Any) -> None:
 def talk(text: str, level: int = NORMAL) -> None:
     """A line for the person watching, on stderr."""
     if _settings["level"] >= level:
-        _err(text)
+        _print(text, sys.stderr)
 
 
 def error(cause: str, hint: str = "") -> None:
     """Two lines at most: what went wrong, and what to do next."""
-    _err(f"error: {cause}")
+    _print(f"error: {cause}", sys.stderr)
     if hint:
-        _err(f"hint: {hint}")
+        _print(f"hint: {hint}", sys.stderr)
 
 
 def trace(exception: BaseException) -> None:
@@ -59,7 +55,7 @@ def trace(exception: BaseException) -> None:
     if debugging():
         import traceback
 
-        _err("".join(traceback.format_exception(exception)).rstrip())
+        _print("".join(traceback.format_exception(exception)).rstrip(), sys.stderr)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -121,11 +117,13 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes_left:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
-def _err(text: str) -> None:
+def _print(text: str, stream: TextIO) -> None:
+    """A reader that closed the pipe (`omrl ls | head -1`) is no failure."""
     try:
-        print(text, file=sys.stderr, flush=True)
+        print(text, file=stream, flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+        # What is left in the buffer would raise again when the interpreter exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _finite(value: Any) -> Any:

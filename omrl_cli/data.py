@@ -1,21 +1,18 @@
 """`omrl import`, `omrl export`, `omrl inspect`: a user's own logs in, out, and looked at."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from omrl_cli import console, launch, plan
-from omrl_cli.launch import How, Order
+from omrl_cli import console, files, stage
+from omrl_cli.launch import Order
 from omrl_cli.options import Common, OneStage
-from omrl_cli.orders import configure, find_parent, spec_of
-from pipelines.core import sources
+from omrl_cli.orders import configure, find_parent, spec_of, yaml_file
+from pipelines.core import platform, sources
 from pipelines.core.configs.base import nearest
-from pipelines.core.errors import StageFailed, UsageError
-from pipelines.store.card import Card
-from pipelines.store.shelf import Shelf
+from pipelines.core.errors import UsageError
+from pipelines.store.artifact import StoredArtifact
 
 EXPORTS = ("borel", "minari", "npz")
 FITS = {"yes": "fits", "care": "with care", "no": "does not fit"}
@@ -26,18 +23,14 @@ SHADES = " ░▒▓█"
 # ------------------------------------------------------------------------------------------------------ import
 def import_(common: OneStage, source: Path, mapping: Path | None, flags: Mapping[str, Any]) -> None:
     """`omrl import`: prints what was read, the verdict on it, and the id."""
-    order = _order(common, source, mapping, flags)
-    shelf, how = Shelf(common.store), How.of(common)
-    if common.dry_run:
-        console.talk(launch.indented(order), console.VERBOSE)
-        plan.show([plan.row(order, shelf, how, shelf.cards())], common.as_json)
+    order, shelf = _order(common, source, mapping, flags), common.shelf()
+    done = stage.carry_out(order, shelf, common)
+    if done is None:
         return
-    card, made = launch.execute(order, shelf, how)
+    card, made = done
     report = json.loads(shelf.artifact(card).file("inspect.json").read_text())
     if common.as_json:
-        fields = {"id", "generation", "digest", "kind", "stage", "seed", "config", "metrics", "seconds"}
-        told = {"alias": shelf.alias(card.id), "made": made, **card.model_dump(mode="json", include=fields)}
-        console.out_json({**told, "tasks": card.tasks, "inspect": report})
+        console.out_json({**stage.told(card, made, shelf), "tasks": card.tasks, "inspect": report})
         return
     console.out(summary(report["tasks"]))
     console.out("\n" + verdict(report["verdict"]) + "\n")
@@ -48,7 +41,7 @@ def _order(common: OneStage, source: Path, mapping: Path | None, flags: Mapping[
     """The format is found out here, so that the config says it, and the same files are the same artifact."""
     spec = spec_of("import")
     path = sources.find(str(source))
-    given = {**flags, "source": str(source), "mapping": _mapping(mapping)}
+    given = {**flags, "source": str(source), "mapping": None if mapping is None else _mapping(mapping)}
     if mapping is not None and flags.get("format") in (None, "auto"):
         given["format"] = "mapping"
     config: Any = configure(spec, common.preset, common.config, given, common.sets)
@@ -61,16 +54,11 @@ def _order(common: OneStage, source: Path, mapping: Path | None, flags: Mapping[
     return Order(spec, config, common.seed or 0, {}, common.name)
 
 
-def _mapping(path: Path | None) -> dict[str, Any] | None:
-    if path is None:
-        return None
-    try:
-        found = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"--mapping {path}: {' '.join(str(error).split())}", "docs/logs.md shows one") from error
-    if not isinstance(found, dict):
-        raise UsageError(f"--mapping {path} holds no mapping", "it has `columns:` and `tasks:`; docs/logs.md shows one")
-    return found
+def _mapping(path: Path) -> dict[str, Any]:
+    hint = "it has `columns:` and `tasks:`; docs/logs.md shows one"
+    if found := yaml_file("mapping", path, hint):
+        return found
+    raise UsageError(f"--mapping {path} is empty", hint)
 
 
 # ------------------------------------------------------------------------------------------------------ export
@@ -78,11 +66,11 @@ def export(common: Common, ref: str, target: Path, format: str, force: bool) -> 
     """`omrl export`: prints the folder."""
     if format not in EXPORTS:
         raise UsageError(f"unknown format {format!r}", nearest(format, list(EXPORTS), "formats"))
-    artifact = Shelf(common.store).artifact(_log(common, ref))
-    _prepare()
-    from pipelines.stages import export as stage
+    artifact = _log(common, ref)
+    platform.prepare()
+    from pipelines.stages import export as exporting
 
-    names = list(stage.export(artifact, target, format, force))
+    names = list(exporting.export(artifact, target, format, force))
     console.talk(f"export: {len(names)} task(s) of {artifact.card.ref} as {format}")
     if common.as_json:
         console.out_json({"log": artifact.card.ref, "format": format, "path": str(target), "tasks": names})
@@ -91,74 +79,51 @@ def export(common: Common, ref: str, target: Path, format: str, force: bool) -> 
 
 
 # ------------------------------------------------------------------------------------------------------ inspect
-def inspect(common: Common, ref: str, files: Mapping[str, Path], force: bool) -> None:
-    """`omrl inspect`: prints tables and the verdict; `files` has html and figure as far as asked for."""
-    for kind, path in files.items():
-        wanted = {"html": (".html", ".htm"), "figure": (".png",)}[kind]
-        if path.suffix not in wanted:
-            raise UsageError(f"--{kind} {path}", f"its name must end in {' or '.join(wanted)}")
-        if path.exists() and not force:
-            raise UsageError(f"{path} exists", "--force overwrites it")
-    card = _log(common, ref)
-    artifact = Shelf(common.store).artifact(card)
-    _prepare()
-    from pipelines.stages import inspect as stage
+def inspect(common: Common, ref: str, outputs: Mapping[str, Path], force: bool) -> None:
+    """`omrl inspect`: prints tables and the verdict; `outputs` has html and figure as far as asked for."""
+    files.check(outputs, force)
+    artifact = _log(common, ref)
+    card = artifact.card
+    platform.prepare()
+    from pipelines.stages import inspect as inspection
 
-    seen = stage.look(list(card.tasks), artifact.arrays(), card.extra)
-    if "figure" in files and seen.pairs is None:
+    seen = inspection.look(list(card.tasks), artifact.arrays(), card.extra)
+    if "figure" in outputs and seen.pairs is None:
         raise UsageError(f"{ref} has one task: there are no pairs to draw", "--html shows its returns")
-    makers: dict[str, Callable[[Any], bytes]] = {
-        "html": lambda views: views.page(seen, f"{card.name}: will this log work?").encode(),
-        "figure": lambda views: views.picture(seen),
-    }
-    for kind, path in files.items():
+    if outputs:
         from pipelines.stages import inspect_views
 
-        _write(path, makers[kind](inspect_views))
-    told = stage.finite(seen.to_json())
+        title = f"{card.name}: will this log work?"
+        for kind, path in outputs.items():
+            html = kind == "html"
+            content = inspect_views.page(seen, title).encode() if html else inspect_views.picture(seen)
+            files.write(path, content, "inspect")
+    told = inspection.finite(seen.to_json())
     if common.as_json:
-        console.out_json({"log": card.ref, **told, "files": {kind: str(path) for kind, path in files.items()}})
+        console.out_json({"log": card.ref, **told, "files": {kind: str(path) for kind, path in outputs.items()}})
         return
     console.out(summary(told["tasks"]))
     if told["pairs"]:
-        names = [row["task"] for row in told["tasks"]]
-        evidence = [list(map(max, *rows)) for rows in zip(*(told["pairs"][n] for n in EVIDENCE), strict=True)]
-        for title, matrix in (
-            (
-                "share of the rows of a task (down) whose state and action are known in another (across)",
-                told["pairs"]["both"],
-            ),
-            ("the same, in the last third of the episodes", told["pairs"]["late"]),
-            ("share of rows that are known, and pay or lead elsewhere, in another", evidence),
-        ):
-            console.out(f"\n{title}\n{squares(names, matrix)}")
+        console.out(_overlap([row["task"] for row in told["tasks"]], told["pairs"]))
     console.out("\n" + verdict(told["verdict"]))
 
 
-EVIDENCE = ("reward_evidence", "change_evidence")
+def _overlap(names: Sequence[str], pairs: Mapping[str, Any]) -> str:
+    """Heat maps of how much two tasks' rows have to do with each other."""
+    columns = zip(pairs["reward_evidence"], pairs["change_evidence"], strict=True)
+    evidence = [list(map(max, *rows)) for rows in columns]
+    maps = {
+        "share of the rows of a task (down) whose state and action are known in another (across)": pairs["both"],
+        "the same, in the last third of the episodes": pairs["late"],
+        "share of rows that are known, and pay or lead elsewhere, in another": evidence,
+    }
+    return "\n".join(f"\n{title}\n{squares(names, matrix)}" for title, matrix in maps.items())
 
 
-def _write(path: Path, content: bytes) -> None:
-    """By rename: whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise StageFailed(f"cannot write {path}: {error.strerror}", "name another place") from error
-    console.talk(f"inspect: wrote {path} ({console.size(len(content))})")
-
-
-def _log(common: Common, ref: str) -> Card:
-    """The card of a replay-log. Raises InputMissing, WrongKind."""
-    return find_parent(spec_of("train"), "log", ref, Shelf(common.store))
-
-
-def _prepare() -> None:
-    from pipelines.core import platform
-
-    platform.prepare()
+def _log(common: Common, ref: str) -> StoredArtifact:
+    """A replay-log. Raises InputMissing, WrongKind."""
+    shelf = common.shelf()
+    return shelf.artifact(find_parent(spec_of("train"), "log", ref, shelf))
 
 
 # ------------------------------------------------------------------------------------------------------ tables

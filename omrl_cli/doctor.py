@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from omrl_cli import __version__, console
+from omrl_cli.files import existing
 from omrl_cli.options import Common
 from pipelines.core.errors import CheckFailed
 
@@ -141,11 +142,6 @@ def places(store: Path) -> Iterator[Finding]:
     free = shutil.disk_usage(existing(root)).free
     bad = "" if free >= DISK_LEAST else f"less than {console.size(DISK_LEAST)}"
     yield Finding("free disk", console.size(free), bad, "`omrl gc`, or choose another --store")
-
-
-def existing(path: Path) -> Path:
-    """The nearest folder above (or at) `path` that exists."""
-    return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
 def writable(path: Path) -> bool:

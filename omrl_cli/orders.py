@@ -37,16 +37,17 @@ def preset_layer(stage: str, preset: str | None) -> Layer:
 
 def file_layer(path: Path | None) -> Layer:
     """The fields in a YAML file. Raises UsageError."""
-    if path is None:
-        return {}
+    return {} if path is None else yaml_file("config", path, "write one `field: value` a line")
+
+
+def yaml_file(option: str, path: Path, hint: str) -> dict[str, Any]:
+    """The mapping in the file that an option names; an empty file is an empty one. Raises UsageError."""
     try:
         data = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(
-            f"--config {path}: {' '.join(str(error).split())}", "it must be a YAML file of fields"
-        ) from error
+        raise UsageError(f"--{option} {path}: {' '.join(str(error).split())}", hint) from error
     if not isinstance(data, dict | None):
-        raise UsageError(f"--config {path} holds no mapping", "write one `field: value` a line")
+        raise UsageError(f"--{option} {path} holds no mapping", hint)
     return data or {}
 
 

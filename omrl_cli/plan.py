@@ -47,10 +47,7 @@ def row(
 ) -> Row:
     """The line of one order. `cards` are the store's, `moving` the ids that will be made before it, `families` the
     family of each order planned so far (this one is added)."""
-    inputs_move = any(
-        ref in moving for refs in order.parents.values() for ref in ([refs] if isinstance(refs, str) else refs)
-    )
-    state = _state(stand(order, shelf), how, inputs_move)
+    state = _state(stand(order, shelf), how, inputs_move=any(ref in moving for ref in order.refs))
     families = {} if families is None else families
     families[order.id] = family = family_of(order, shelf, families)
     guess = Estimate(0, 0, 0) if state == UP_TO_DATE else estimate(order, shelf, cards, family)
@@ -70,8 +67,7 @@ def _state(standing: Standing, how: How, inputs_move: bool) -> str:
 def family_of(order: Order, shelf: Shelf, families: Mapping[str, str]) -> str:
     """The family that an order is about: its own, or that of what it is made from; empty if nobody knows."""
     named = getattr(order.config, "family", "")
-    refs = [ref for value in order.parents.values() for ref in ([value] if isinstance(value, str) else value)]
-    for ref in () if named else refs:
+    for ref in () if named else order.refs:
         card = shelf.newest(ref.partition("@")[0])
         named = families.get(ref) or (str(card.extra.get("family", "")) if card else "")
         if named:

@@ -134,14 +134,14 @@ class Pace:
         elapsed = time.monotonic() - self._start
         return (done - self._first) / elapsed if elapsed > 0 else 0.0
 
-    def describe(self, done: int, total: int, unit: str) -> str:
-        """`6000/60000 updates  410/s  ETA 2 min 12 s`"""
+    def describe(self, done: int, total: int, unit: str, headline: str = "") -> str:
+        """`6000/60000 updates  410/s  ETA 2 min 12 s  critic_loss 0.3`"""
         parts = [f"{done}/{total} {unit}"]
         if rate := self.rate(done):
             parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s")
             if done < total:
                 parts.append(f"ETA {console.duration((total - done) / rate)}")
-        return "  ".join(parts)
+        return "  ".join([*parts, headline] if headline else parts)
 
 
 class Lines:
@@ -155,9 +155,7 @@ class Lines:
         now = time.monotonic()
         if now - self._last >= LINE_EVERY_S or done >= total:
             self._last = now
-            console.talk(
-                "  ".join(part for part in (self._title, self._pace.describe(done, total, unit), headline) if part)
-            )
+            console.talk(f"{self._title}  {self._pace.describe(done, total, unit, headline)}")
 
     def close(self) -> None:
         """Nothing to tidy up."""
@@ -182,7 +180,7 @@ class Bar:
 
     def show(self, done: int, total: int, unit: str, headline: str) -> None:
         self._pace.update(done, unit)
-        text = "  ".join(part for part in (self._pace.describe(done, total, unit), headline) if part)
+        text = self._pace.describe(done, total, unit, headline)
         self._bar.update(self._task, completed=done, total=total, text=text)
 
     def close(self) -> None:

@@ -42,7 +42,7 @@ def command(common: Running, name: str, seeds: Sequence[int], only: Sequence[str
     """`omrl run`."""
     recipe = load(name)
     jobs = choose(jobs_of(recipe, common.preset, seeds, common.sets), recipe, only)
-    shelf, how = Shelf(common.store), How.of(common)
+    shelf, how = common.shelf(), How.of(common)
     if common.dry_run:
         plan.show(forecast(jobs, shelf, how), common.as_json)
     else:
@@ -147,14 +147,10 @@ def _by_seed(recipe: Recipe, jobs: Sequence[Job]) -> list[Job]:
     ordered: list[Job] = []
     while waiting:
         there = {job.order.id for job in ordered}
-        ready = next(job for job in waiting if _parent_ids(job) <= there)
+        ready = next(job for job in waiting if there.issuperset(job.order.refs))
         waiting.remove(ready)
         ordered.append(ready)
     return ordered
-
-
-def _parent_ids(job: Job) -> set[str]:
-    return {id for refs in job.order.parents.values() for id in as_list(refs)}
 
 
 def choose(jobs: Sequence[Job], recipe: Recipe, only: Sequence[str] | None) -> list[Job]:

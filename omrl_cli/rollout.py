@@ -1,20 +1,20 @@
 """`omrl rollout`: plays a policy, or an actor that was written, and says or shows how it went. Stores nothing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omrl_cli import console
+from omrl_cli import console, files
 from omrl_cli.options import Common
 from omrl_cli.orders import find_parent, spec_of
 from pipelines.core.configs.base import nearest
-from pipelines.core.errors import StageFailed, UsageError
+from pipelines.core.errors import UsageError
+from pipelines.core.names import SPLITS
 from pipelines.core.own import refuse_unknown
 
-SUFFIXES = {"video": (".gif", ".mp4"), "html": (".html", ".htm"), "picture": (".png",)}
 MATCHES = ("own", "nearest")
-SPLITS = ("train", "test", "ood")
+MOST_NAMES = 30  # of tasks, in a hint
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,7 @@ def run(common: Common, request: Request) -> None:
     _check(request)
     artifact, name, protocol = None, request.family, False
     if request.policy is not None:
-        from pipelines.store.shelf import Shelf
-
-        shelf = Shelf(common.store)
+        shelf = common.shelf()
         artifact = shelf.artifact(find_parent(spec_of("eval"), "policy", request.policy, shelf))
         name = name or str(artifact.card.extra["family"])
         protocol = request.family is None
@@ -67,8 +65,8 @@ def run(common: Common, request: Request) -> None:
     else:
         actor = rollout.learned(artifact, family, tasks, request.match)
     episodes = rollout.play(family, tasks, actor, request.episodes, request.seed)
-    made = _draw(family, tasks, actor, episodes, request)
-    _say(common, request, family, actor.name, _rows(tasks, episodes), made)
+    _draw(family, tasks, actor, episodes, request)
+    _say(common, request, family, actor.name, _rows(tasks, episodes))
 
 
 def _check(request: Request) -> None:
@@ -80,13 +78,7 @@ def _check(request: Request) -> None:
     for option, value, known in (("split", request.split, SPLITS), ("match", request.match, MATCHES)):
         if value not in known:
             raise UsageError(f"unknown {option} {value!r}", nearest(value, list(known), f"{option}s"))
-    for kind, path in request.outputs.items():
-        if path.suffix not in SUFFIXES[kind]:
-            raise UsageError(f"--{kind} {path}", f"its name must end in {' or '.join(SUFFIXES[kind])}")
-        if path.exists() and not request.force:
-            raise UsageError(f"{path} exists", "--force overwrites it")
-        if not path.absolute().parent.is_dir():
-            raise UsageError(f"there is no folder {path.parent}", f"mkdir -p {path.parent}")
+    files.check(request.outputs, request.force)
 
 
 def _chosen(family: Any, request: Request) -> tuple[Any, ...]:
@@ -97,7 +89,11 @@ def _chosen(family: Any, request: Request) -> tuple[Any, ...]:
     by_name = {task.name: task for task in tasks}
     for name in request.tasks:
         if name not in by_name:
-            hint = nearest(name, list(by_name), "tasks") if len(by_name) <= 30 else f"`omrl families {family.name}`"
+            hint = (
+                nearest(name, list(by_name), "tasks")
+                if len(by_name) <= MOST_NAMES
+                else f"`omrl families {family.name}`"
+            )
             raise UsageError(f"{family.name} has no {request.split} task {name!r}", hint)
     return tuple(by_name[name] for name in dict.fromkeys(request.tasks)) or tuple(tasks)
 
@@ -105,13 +101,13 @@ def _chosen(family: Any, request: Request) -> tuple[Any, ...]:
 # ---- showing ---------------------------------------------------------------------------------------------------------
 
 
-def _draw(family: Any, tasks: Any, actor: Any, episodes: Any, request: Request) -> dict[str, Path]:
+def _draw(family: Any, tasks: Any, actor: Any, episodes: Any, request: Request) -> None:
     """The pictures that were asked for. Film and page show the first task's first episode."""
     from pipelines.stages import pictures, rollout
 
     out = request.outputs
     if "picture" in out:
-        _write(out["picture"], lambda: pictures.from_above(family, tasks, episodes.path))
+        files.write(out["picture"], pictures.from_above(family, tasks, episodes.path), "rollout")
         if len(tasks) > pictures.MOST_PANELS:
             console.talk(
                 f"rollout: the picture shows {pictures.MOST_PANELS} of {len(tasks)} tasks; --task picks others"
@@ -121,23 +117,9 @@ def _draw(family: Any, tasks: Any, actor: Any, episodes: Any, request: Request) 
         watched = rollout.watch(family, tasks, 0, actor, request.episodes, request.seed, draw)
         console.talk(f"rollout: shows task {watched.task.name}, an episode of return {watched.rewards.sum():.4g}")
         if draw:
-            _write(out["video"], lambda: pictures.video(family, watched, out["video"].suffix))
+            files.write(out["video"], pictures.video(family, watched, out["video"].suffix), "rollout")
         if "html" in out:
-            _write(out["html"], lambda: pictures.page(family, watched).encode())
-    return out
-
-
-def _write(path: Path, make: Callable[[], bytes]) -> None:
-    """By rename, so that a film that failed leaves none, or the old one."""
-    content = make()
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise StageFailed(f"cannot write {path}: {error.strerror}", "name another place") from error
-    console.talk(f"rollout: wrote {path} ({console.size(len(content))})")
+            files.write(out["html"], pictures.page(family, watched).encode(), "rollout")
 
 
 def _rows(tasks: Any, episodes: Any) -> list[dict[str, Any]]:
@@ -154,7 +136,7 @@ def _error(values: Any) -> float | None:
     return float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
 
 
-def _say(common: Common, request: Request, family: Any, actor: str, rows: Any, made: dict[str, Path]) -> None:
+def _say(common: Common, request: Request, family: Any, actor: str, rows: Any) -> None:
     mean = sum(row["return"] for row in rows) / len(rows)
     # tasks are the list's, not a sample: what is left to chance are their episodes
     errors = [row["standard_error"] for row in rows]
@@ -162,14 +144,10 @@ def _say(common: Common, request: Request, family: Any, actor: str, rows: Any, m
     if common.as_json:
         told = {"family": family.name, "actor": actor, "split": request.split, "episodes": request.episodes}
         told |= {"seed": request.seed, "horizon": family.horizon, "return": mean, "standard_error": error}
-        console.out_json({**told, "tasks": rows, "files": {kind: str(path) for kind, path in made.items()}})
+        console.out_json({**told, "tasks": rows, "files": {kind: str(path) for kind, path in request.outputs.items()}})
         return
     table = [(row["task"], row["return"], row["standard_error"], row["length"]) for row in rows]
     if len(rows) > 1:
         table.append(("all tasks", mean, error, sum(row["length"] for row in rows) / len(rows)))
-    cells = [[task, _cell(value), _cell(error), f"{length:.4g}"] for task, value, error, length in table]
+    cells = [[task, *map(console.cell, (value, error, length))] for task, value, error, length in table]
     console.out(console.table(("task", "return", "± s.e.", "steps"), cells))
-
-
-def _cell(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"

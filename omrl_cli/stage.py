@@ -7,6 +7,7 @@ from omrl_cli import console, launch, plan
 from omrl_cli.launch import How, Order
 from omrl_cli.options import OneStage
 from omrl_cli.orders import configure, find_parents, refs_of, seed_of, spec_of
+from pipelines.store.card import Card
 from pipelines.store.shelf import Shelf
 
 
@@ -14,22 +15,29 @@ def run(name: str, common: OneStage, refs: Mapping[str, Sequence[str]], flags: M
     """`omrl collect`, `train`, ...: prints the id of the artifact, made now or long ago."""
     spec = spec_of(name)
     config = configure(spec, common.preset, common.config, flags, common.sets)
-    shelf = Shelf(common.store)
+    shelf = common.shelf()
     parents = find_parents(spec, refs, shelf)
     seed = seed_of(parents) if common.seed is None else common.seed
-    order = Order(spec, config, seed, refs_of(parents), common.name)
+    done = carry_out(Order(spec, config, seed, refs_of(parents), common.name), shelf, common)
+    if done is None:
+        return
+    if common.as_json:
+        console.out_json(told(*done, shelf))
+    else:
+        console.out(done[0].id)
+
+
+def carry_out(order: Order, shelf: Shelf, common: OneStage) -> tuple[Card, bool] | None:
+    """(card, whether it was made now); None after a dry run, which prints the plan."""
     how = How.of(common)
-    if common.dry_run:
-        console.talk(launch.indented(order), console.VERBOSE)
-        plan.show([plan.row(order, shelf, how, shelf.cards())], common.as_json)
-        return
-    card, made = launch.execute(order, shelf, how)
-    if not common.as_json:
-        console.out(card.id)
-        return
-    console.out_json({"alias": shelf.alias(card.id), "made": made, **_summary(card)})
+    if not common.dry_run:
+        return launch.execute(order, shelf, how)
+    console.talk(launch.indented(order), console.VERBOSE)
+    plan.show([plan.row(order, shelf, how, shelf.cards())], common.as_json)
+    return None
 
 
-def _summary(card: Any) -> dict[str, Any]:
-    fields = ("id", "generation", "digest", "kind", "stage", "seed", "config", "parents", "metrics", "seconds")
-    return card.model_dump(mode="json", include=set(fields))
+def told(card: Card, made: bool, shelf: Shelf) -> dict[str, Any]:
+    """What --json prints of an artifact."""
+    fields = {"id", "generation", "digest", "kind", "stage", "seed", "config", "parents", "metrics", "seconds"}
+    return {"alias": shelf.alias(card.id), "made": made, **card.model_dump(mode="json", include=fields)}

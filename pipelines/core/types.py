@@ -98,7 +98,8 @@ def transitions(log: Log, rows: Array) -> Transition:
 class Relabelled(NamedTuple):
     """Rows of other tasks' logs with rewards of this task. Indices and new rewards, never copies.
 
-    M rows in all, ordered by the task they come from, then by row.
+    M rows in all. Single rows are ordered by the task they come from, then by row; whole episodes by the episode of
+    this task's own log in whose place they stand, then in time.
     """
 
     log: Array  # [M] int32, which of the artifact's parent logs
@@ -106,6 +107,8 @@ class Relabelled(NamedTuple):
     row: Array  # [M] int32, its number in that task's log
     reward: Array  # [M] what this task pays for it
     spread: Array  # [M] the ensemble's disagreement, in units of the reward; 0 where the reward is known
+    next_obs: Array  # [M, O] where this task would have led; [M, 0] where the dynamics are the same
+    place: Array  # [M] int32, the own episode that it replaces; -1 for single rows
 
 
 class Task(NamedTuple):
@@ -187,6 +190,7 @@ class TaskFamily:
     position(obs [..., O]) -> [..., 2] and scene(task): where an agent is from above, and what surrounds it
     scripted: policies that were written, not learned (`oracle`, ...); their acting state is the task's row [P]
     solid: the mechanics, for pictures in 3D
+    may_fail: whether the engine's physics may fail, which cuts an episode; those of any HostFamily may
     """
 
     name: str
@@ -204,6 +208,7 @@ class TaskFamily:
     scene: Callable[[Task], Scene] | None = None
     scripted: "Mapping[str, Policy]" = field(default_factory=dict)
     solid: Solid | None = None
+    may_fail: bool = False
 
     @property
     def outcome_dim(self) -> int:

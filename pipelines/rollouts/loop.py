@@ -98,21 +98,21 @@ class Played(NamedTuple):
     pending: Pending  # what the memory has not been shown yet: the last row
 
 
-class Stage:
-    """What evaluation needs around the policies of T tasks with E environments each: compiled calls, one simulator."""
+class Player:
+    """Plays the policies of T tasks, in E environments of each at once: the compiled calls of an episode."""
 
     def __init__(
-        self, family: HostFamily, policy: Policy, axis: TaskAxis, tasks: tuple[Task, ...], wanted: int
+        self, family: HostFamily, policy: Policy, axis: TaskAxis, tasks: tuple[Task, ...], num_runs: int
     ) -> None:
-        """`wanted` runs of each task are to be played, E of them together."""
-        most = min(max(1, MOST_ENVIRONMENTS // len(tasks)), wanted)
-        self.family, self.policy, self.axis, self.wanted = family, policy, axis, wanted
-        self.together = next(size for size in range(most, 0, -1) if wanted % size == 0)
+        """`num_runs` runs of each task are to be played, E of them together."""
+        most = min(max(1, MOST_ENVIRONMENTS // len(tasks)), num_runs)
+        self.family, self.axis = family, axis
+        self.together = next(size for size in range(most, 0, -1) if num_runs % size == 0)
         self.rows = np.repeat(task_rows(tasks, np.float64), self.together, axis=0)
         one = turn(policy, lambda acting, memory, obs, key: policy.act(acting, memory, obs, key, 0.0))
 
         def opened(first: Array, acting: Any, key: Array) -> Any:
-            keys = jax.lax.dynamic_slice_in_dim(jax.random.split(key, wanted), first, self.together)
+            keys = jax.lax.dynamic_slice_in_dim(jax.random.split(key, num_runs), first, self.together)
             begin_key, reset_key, steps_key = jax.vmap(lambda one: jax.random.split(one, 3), out_axes=1)(keys)
             return jax.vmap(policy.begin, in_axes=(None, 0))(acting, begin_key), reset_key, steps_key
 
@@ -175,14 +175,14 @@ def zero_shot(
 
     A simulator is never run past the horizon, so the discounted return is NaN where it needs more steps than that.
     """
-    stage = Stage(family, policy, axis, tasks, num_episodes)
+    player = Player(family, policy, axis, tasks, num_episodes)
 
     def run(acting: Any, keys: Any) -> Episodes:
         parts = []
-        with family.simulate(stage.rows) as simulator:
-            for first in range(0, num_episodes, stage.together):
-                memory, *streams = stage.open(first, acting, keys)
-                parts.append(stage.episode(simulator, acting, memory, None, *streams))
+        with family.simulate(player.rows) as simulator:
+            for first in range(0, num_episodes, player.together):
+                memory, *streams = player.open(first, acting, keys)
+                parts.append(player.episode(simulator, acting, memory, None, *streams))
         rewards, path, value, length = (np.concatenate([part[n] for part in parts], axis=1) for n in range(4))
         known = family.horizon >= tail_steps(discount)
         discounted = (rewards * discount ** np.arange(family.horizon)).sum(-1) if known else value * np.nan
@@ -196,21 +196,21 @@ def trials(
     family: HostFamily, policy: Policy, num_trials: int, num_episodes: int, axis: TaskAxis, tasks: tuple[Task, ...]
 ) -> Callable[[Any, Any], Trials]:
     """`run(acting [T, ...], keys [T]) -> Trials` in numpy with a leading T, as `scan.trials` plays them."""
-    stage = Stage(family, policy, axis, tasks, num_trials)
+    player = Player(family, policy, axis, tasks, num_trials)
 
     def trial(simulator: Simulator, first: int, acting: Any, keys: Any) -> list[Played]:
-        memory, reset_key, steps_key = stage.open(first, acting, keys)
+        memory, reset_key, steps_key = player.open(first, acting, keys)
         before, played = None, []
         for number in range(num_episodes):
-            streams = stage.numbered(number, reset_key), stage.numbered(number, steps_key)
-            episode = stage.episode(simulator, acting, memory, before, *streams)
+            streams = player.numbered(number, reset_key), player.numbered(number, steps_key)
+            episode = player.episode(simulator, acting, memory, before, *streams)
             memory, before = episode.memory, episode.pending
             played.append(episode)
         return played
 
     def run(acting: Any, keys: Any) -> Trials:
-        with family.simulate(stage.rows) as simulator:
-            parts = [trial(simulator, first, acting, keys) for first in range(0, num_trials, stage.together)]
+        with family.simulate(player.rows) as simulator:
+            parts = [trial(simulator, first, acting, keys) for first in range(0, num_trials, player.together)]
         joined = [[np.stack([episode[n] for episode in part], axis=2) for part in parts] for n in range(2)]
         rewards, path = (np.concatenate(column, axis=1) for column in joined)
         columns: list[Any] = [rewards.sum(-1), path, rewards]

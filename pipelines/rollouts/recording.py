@@ -19,8 +19,8 @@ class Recorder(NamedTuple):
 def recorder(family: TaskFamily, num_rows: int, first_obs: Array) -> Recorder:
     """An empty log of `num_rows` rows that begins at `first_obs`."""
     space = family.space
-    # physics may fail, and a simulator be lost, at any step; analytic families run to the horizon
-    early = family.terminates or isinstance(family, HostFamily) or family.solid is not None
+    # an episode may be cut at any step where physics may fail or a simulator be lost; others run to the horizon
+    early = family.terminates or family.may_fail or isinstance(family, HostFamily)
     num_episodes = num_rows if early else -(-num_rows // family.horizon)
     log = Log(
         obs=jnp.zeros((num_rows + num_episodes, *space.obs_shape), space.obs_dtype).at[0].set(first_obs),

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pipelines.core.learn import block, stage_key
+from pipelines.core.names import slug
 from pipelines.core.trees import to_dict
 from pipelines.core.types import Space
 from pipelines.core.work import Product, Work
@@ -38,5 +39,5 @@ def run_across(work: Work, stage: str, name: str, data: Any, headline: str) -> P
         arrays={"acting": to_dict(acting(carry)), **snapshot_arrays(snapshots)},
         tasks=list(card.tasks),
         extra=learners.model_card(name, config.agent, card),
-        name=f"{name}-{card.extra['family'].replace('/', '-')}",
+        name=slug(f"{name} {card.extra['family']}"),
     )

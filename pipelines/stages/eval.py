@@ -16,6 +16,7 @@ from pipelines import rollouts
 from pipelines.core import own
 from pipelines.core.errors import UsageError
 from pipelines.core.learn import stage_key, task_keys
+from pipelines.core.names import slug
 from pipelines.core.taskmap import TaskAxis
 from pipelines.core.trees import from_dict
 from pipelines.core.types import DeviceFamily, HostFamily, Policy, Task, TaskFamily, task_rows
@@ -139,7 +140,7 @@ def run(work: Work) -> Product:
         "horizon": family.horizon,
         "discount": family.discount,
     }
-    return Product(arrays, scores(arrays, tasks), [task.to_json() for task in tasks], extra, name=_slug(label))
+    return Product(arrays, scores(arrays, tasks), [task.to_json() for task in tasks], extra, name=slug(label, "eval"))
 
 
 def scores(arrays: dict[str, Any], tasks: tuple[Task, ...]) -> dict[str, float]:
@@ -153,7 +154,3 @@ def scores(arrays: dict[str, Any], tasks: tuple[Task, ...]) -> dict[str, float]:
     gap = arrays["value"] - arrays["discounted_return"]
     size = abs(float(arrays["discounted_return"].mean()))
     return found | ({"value_gap": float(gap.mean()) / size} if np.isfinite(gap).all() and size > 0 else {})
-
-
-def _slug(label: str) -> str:
-    return "-".join("".join(c if c.isalnum() else " " for c in label).split()) or "eval"

@@ -14,11 +14,12 @@ from pipelines import formats
 from pipelines.core import own, sources
 from pipelines.core.configs.io import ImportConfig
 from pipelines.core.errors import CheckFailed, InputMissing, OmrlError, UsageError
+from pipelines.core.names import slug
 from pipelines.core.trees import task_leaf
 from pipelines.core.types import Log, Space, Task, TaskFamily
 from pipelines.core.work import Product, Work
 from pipelines.stages import inspect
-from pipelines.stages.collect import alias_of, episode_returns
+from pipelines.stages.collect import episode_returns
 from pipelines.stages.import_episodes import Columns, Found, Rules, assemble
 from pipelines.stages.import_tasks import tasks_of
 from pipelines.tasks import registry
@@ -74,7 +75,7 @@ def run(work: Work) -> Product:
     metrics = {f"last_return/{task.name}": inspect.last_return(arrays[task_leaf(i)]) for i, task in enumerate(tasks)}
     report = {"notes": _notes(found), "deviation": _deviation(found), **seen.to_json()}
     files = {REPORT: json.dumps(inspect.finite(report), indent=1).encode()}
-    name = alias_of(family) or alias_of(Path(config.source).stem)
+    name = slug(family, slug(Path(config.source).stem))
     return Product(arrays, metrics, [task.to_json() for task in tasks], extra, files, name)
 
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pipelines.core.errors import CheckFailed, UsageError
+from pipelines.core.names import SPLITS
 from pipelines.core.types import Task, TaskFamily
 from pipelines.formats import Said
 
 ROUNDED = 6e-4  # folder names have three decimals
-SPLITS = ("train", "test", "ood")
 
 
 def tasks_of(said: Sequence[Said], family: TaskFamily | None) -> tuple[Task, ...]:

@@ -7,7 +7,6 @@ T tasks, P episodes, H steps, N points of a curve.
 
 import base64
 import json
-import re
 from collections.abc import Iterator, Sequence
 from functools import reduce
 from importlib import resources
@@ -21,6 +20,7 @@ from pipelines.algos import tabular
 from pipelines.core.configs.base import flatten
 from pipelines.core.configs.report import ReportConfig
 from pipelines.core.errors import UsageError
+from pipelines.core.names import slug
 from pipelines.core.statistics import band, number
 from pipelines.core.work import Product, Work
 from pipelines.stages import tables
@@ -70,7 +70,7 @@ def run(work: Work) -> Product:
         tasks=(),
         extra={"title": config.title, "labels": {s.title: [row.label for row in s.rows] for s in table}},
         files={name: text.encode() for name, text in texts.items()} | {p.name: p.png for p in every},
-        name=_slug(config.title),
+        name=slug(config.title.lower()),
     )
 
 
@@ -89,7 +89,7 @@ def _check(config: ReportConfig, table: Sequence[Section], work: Work) -> None:
 
 def draw(config: ReportConfig, section: Section) -> Iterator[Picture]:
     """The figures of one section, as far as its evaluations hold what they need."""
-    prefix = _slug(f"{section.family} {section.split}")
+    prefix = slug(f"{section.family} {section.split}".lower())
     reference, method = section.row(config.reference), section.row(config.method)
     pair = [row for row in (method, reference) if row]
     yield from _learning(prefix, config, section, pair)
@@ -290,7 +290,3 @@ def _metrics(table: Sequence[Section], proof: tabular.Proof | None) -> dict[str,
             cells |= {"value_gap": row.gap.point, "return": row.returns[-1].point, "n": float(row.n)}
             out |= {f"{where}/{name}": float(value) for name, value in cells.items() if np.isfinite(value)}
     return out
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

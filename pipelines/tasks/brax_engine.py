@@ -299,7 +299,7 @@ def family(common: dict[str, Any], body: Body, options: Mapping[str, str]) -> De
         substeps=body.frame_skip,
     )
     about = dataclasses.replace(common["about"], differs=(*common["about"].differs, DIFFERS[loaded.name]))
-    fields = {**common, "solid": solid, "about": about, "engine": loaded.name}
+    fields = {**common, "solid": solid, "may_fail": True, "about": about, "engine": loaded.name}
     return DeviceFamily(**fields, reset=reset, step=step)
 
 

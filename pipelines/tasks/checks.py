@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from pipelines.core.errors import CheckFailed, OmrlError, UsageError
+from pipelines.core.names import SPLITS
 from pipelines.core.types import DeviceFamily, HostFamily, Policy, Task, TaskFamily, task_rows
 
-SPLITS = ("train", "test", "ood")
 MOST_STEPS = 25
 EPISODES = 4  # of each task
 TOLERANCE = 1e-4  # of a reward that is computed again, times 1 + its size: float32, and any order of summation

@@ -26,8 +26,9 @@ import numpy as np
 
 from pipelines.core.configs.base import nearest
 from pipelines.core.errors import StageFailed, UsageError
+from pipelines.core.names import SPLITS
 from pipelines.core.types import About, Array, HostFamily, Space, Stepped, Task
-from pipelines.tasks.checks import SPLITS, NoReward
+from pipelines.tasks.checks import NoReward
 
 Value = float | Sequence[float]
 MOST_SEED = 2**31 - 1

@@ -12,7 +12,7 @@ it was and is reported as diverged.
 import copy
 import functools
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -113,7 +113,9 @@ class Pooled:
         shown = {"torso": "xpos", "com": "subtree_com"}
         self._shown = {field: shown.get(field, field) for field in View._fields if field in needs}
         self._first = {"torso": 1, "com": 0}  # the row that counts: the torso is body 1, the whole tree hangs on 0
-        self._refresh = body.cartesian == "exact" and bool(needs & {"com", "cinert", "cvel"})
+        # what mj_step leaves as it was on the way, and `_now` brings up to date
+        self._late = {"com", "cinert", "cvel"} & self._shown.keys() if body.cartesian == "exact" else set()
+        self._early = self._shown.keys() - self._late
 
     def _run(self, state: np.ndarray, rows: np.ndarray, control: np.ndarray | None) -> tuple[np.ndarray, View]:
         count, model = len(rows), self._models[0]
@@ -135,18 +137,19 @@ class Pooled:
                     own = self._models[rows[n]]
                     self._one(own, data, state[n], None if control is None else control[n])
                     mujoco.mj_getState(own, data, after[n], PHYSICS)
-                    for field, attribute in self._shown.items():
-                        value = getattr(data, attribute)
-                        seen[field][n] = value[self._first[field]] if field in self._first else value
-                    if self._refresh:
+                    self._copy(data, seen, n, self._early)
+                    if self._late:
                         self._now(own, data)
-                        for field in self._shown.keys() & {"com", "cinert", "cvel"}:
-                            value = getattr(data, self._shown[field])
-                            seen[field][n] = value[self._first[field]] if field in self._first else value
+                        self._copy(data, seen, n, self._late)
 
         list(self._pool.map(work, self._data))
         qpos, qvel = after[:, 1 : 1 + model.nq], after[:, 1 + model.nq : 1 + model.nq + model.nv]
         return after, View(qpos, qvel, **({"torso": self._body.torso(qpos)} | seen))
+
+    def _copy(self, data: mujoco.MjData, seen: dict[str, np.ndarray], n: int, fields: Set[str]) -> None:
+        for field in fields:
+            value = getattr(data, self._shown[field])
+            seen[field][n] = value[self._first[field]] if field in self._first else value
 
     def _one(self, model: mujoco.MjModel, data: mujoco.MjData, state: np.ndarray, control: np.ndarray | None) -> None:
         mujoco.mj_setState(model, data, state, PHYSICS)

@@ -19,11 +19,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pipelines.core.names import SPLITS
 from pipelines.core.types import Task
 from pipelines.tasks import navigation
 
 Lists = dict[str, tuple[Task, ...]]
-SPLITS = ("train", "test", "ood")
 HARD = (3, 5, 8, 15, 16, 17, 23, 24, 29, 31)  # MBML's hand-picked velocities
 NARROW = (0, 1, 4, 10, 12, 14, 17, 21, 26, 27)  # MBML's hand-picked directions
 SECTOR = 2 * math.pi / 3

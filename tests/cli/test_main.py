@@ -26,6 +26,32 @@ def test_version_and_help(omrl) -> None:
         assert "..." not in said.out.partition("Commands:")[2]  # every line of help is whole
 
 
+def test_help_goes_from_making_to_looking(omrl) -> None:
+    listed = omrl("--help").out.partition("Commands:")[2].split("\n  ")[1:]
+    making = ["collect", "import", "train", "relabel", "replay", "distill", "metatrain", "eval", "report", "run"]
+    looking = ["rollout", "ls", "show", "inspect", "export", "lineage", "diff", "verify", "gc", "families", "recipes"]
+    assert [line.split()[0] for line in listed] == [*making, *looking, "doctor", "config"]
+
+
+def test_a_group_alone_prints_its_help(omrl) -> None:
+    said = omrl("config")
+    assert (said.code, said.err) == (0, "")
+    assert said.out == omrl("config", "--help").out
+    assert "show  Print a stage's resolved config" in said.out
+
+
+@pytest.mark.parametrize("below", ["", "store"])
+def test_a_store_that_is_a_file_is_refused(omrl, tmp_path: Path, below: str) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("mine")
+    for arguments in (["collect"], ["collect", "--dry-run"], ["run", "time-point"], ["ls"], ["show", "a"]):
+        said = omrl(*arguments, "--store", file / below)
+        assert (said.code, said.out) == (2, "")
+        cause = f"error: --store {file / below}: {file} is a file"
+        assert said.err == f"{cause}\nhint: --store (or OMRL_STORE) wants a folder\n"
+    assert file.read_text() == "mine"
+
+
 def test_no_help_is_cut(omrl) -> None:
     for command in ("collect", "train", "distill", "metatrain", "eval", "report", "run"):
         said = omrl(command, "--help")

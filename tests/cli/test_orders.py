@@ -78,7 +78,7 @@ def test_parents_of_the_wrong_kind_or_missing(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path)
     with pytest.raises(InputMissing, match="train needs --log, a replay-log") as missing:
         find_parents(STAGES["train"], {}, shelf)
-    assert "`omrl collect` or `omrl import` makes one" in missing.value.hint
+    assert "yet; `omrl collect` or `omrl import`" in missing.value.hint
     log, policies = put(shelf, "collect", "replay-log"), put(shelf, "train", "policy-set")
     with pytest.raises(InputMissing) as missing:
         find_parents(STAGES["train"], {"log": []}, shelf)

@@ -1,5 +1,7 @@
 """The loop driver against the scan driver: one family behind both kinds of engine."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -103,6 +105,16 @@ def test_cutting_an_episode_keeps_its_rows(ended):
     assert int(rec.episode) == 1
     assert rec.log.obs[4, 0] == 9.0  # rows 0..2 took the slots 0..3
     np.testing.assert_allclose(np.diff(rec.log.obs[:4, 0]), 0.25, rtol=1e-6)
+
+
+def test_a_log_has_room_for_as_many_episodes_as_there_may_be():
+    """12 rows at horizon 5: 3 episodes, or one each row wherever an episode may be cut."""
+    family = line(horizon=5)
+    room = [
+        rollouts.recorder(one, 12, jnp.zeros(1)).log.obs.shape[0] - 12
+        for one in (family, dataclasses.replace(family, may_fail=True), line(horizon=5, ends_at=1.0), hosted(family))
+    ]
+    assert room == [3, 12, 12, 12]
 
 
 # ---- trials of several episodes --------------------------------------------------------------------------------------

@@ -1,0 +1,171 @@
+"""The subcommands that make artifacts: one for each stage, and `run`, which runs a chain of them."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from omrl_cli.options import OneStage, Running, command, field, group, option, role
+from pipelines.core.errors import UsageError
+
+app = group()
+
+
+@command(app, OneStage)
+def collect(
+    common: OneStage,
+    *,
+    family: Annotated[str | None, field("family", "Task family; `omrl families` lists them.")] = None,
+    keep: Annotated[str | None, field("keep", "Rows of each task that the log keeps: all, first:N or last:N.")] = None,
+) -> None:
+    """Train one agent per task, keep everything: -> replay-log."""
+    _stage("collect", common, {}, {"family": family, "keep": keep})
+
+
+@command(app, OneStage, name="import")
+def import_(
+    common: OneStage,
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A folder or a file that holds logs.")],
+    *,
+    format: Annotated[
+        str | None, field("format", "auto, borel, minari, d4rl, npz, focal, macaw, mbml or mapping.")
+    ] = None,
+    mapping: Annotated[
+        Path | None, option("--mapping", metavar="FILE", help="YAML: which array is which column (docs/logs.md).")
+    ] = None,
+    family: Annotated[str | None, field("family", "The family that the tasks are of, if it is known.")] = None,
+    horizon: Annotated[int | None, field("horizon", "Steps of an episode; the family's if left out.")] = None,
+    allow_pickle: Annotated[
+        bool | None,
+        typer.Option("--allow-pickle", help="Read pickles (focal, mbml): arrays only.", show_default=False),
+    ] = None,
+) -> None:
+    """Take in logs that somebody else wrote: -> replay-log."""
+    from omrl_cli import data
+
+    flags = {"format": format, "family": family, "horizon": horizon, "allow_pickle": allow_pickle}
+    data.import_(common, source, mapping, flags)
+
+
+@command(app, OneStage)
+def train(
+    common: OneStage,
+    *,
+    log: Annotated[str | None, role("log", "The replay-log to learn from.")] = None,
+    algorithm: Annotated[str | None, field("algorithm", "batch-sac, bcq, cql, td3bc, iql, bc or discrete-bcq.")] = None,
+    select: Annotated[
+        str | None, field("select", "last, or online: the best when played in its own task (with eval_every).")
+    ] = None,
+) -> None:
+    """Learn a policy per task: replay-log -> policy-set."""
+    _stage("train", common, {"log": [log]}, {"algorithm": algorithm, "select": select})
+
+
+@command(app, OneStage)
+def relabel(
+    common: OneStage,
+    *,
+    log: Annotated[str | None, role("log", "The replay-log whose rows are to be relabelled.")] = None,
+    replay: Annotated[
+        str | None, role("replay", "A log of `omrl replay`, whose episodes trials are mixed with.")
+    ] = None,
+    reward: Annotated[str | None, field("reward", "model (ensembles learned from the log) or known.")] = None,
+    unit: Annotated[str | None, field("unit", "row, or episode: trials mixed with other tasks' episodes.")] = None,
+    rows_per_pair: Annotated[
+        int | None, field("rows-per-pair", "Rows kept of each ordered pair of tasks; 4096 if left out.")
+    ] = None,
+) -> None:
+    """Pay rows as in other tasks: replay-log -> relabelled-log."""
+    fields = {"reward": reward, "unit": unit, "rows_per_pair": rows_per_pair}
+    _stage("relabel", common, {"log": [log], "replay": [replay]}, fields)
+
+
+@command(app, OneStage)
+def replay(
+    common: OneStage,
+    *,
+    policies: Annotated[
+        str | None, role("policies", "Whose agents play: a replay-log that kept them, or a policy-set.")
+    ] = None,
+    episodes: Annotated[int | None, field("episodes", "Of each agent in each task; 10 if left out.")] = None,
+) -> None:
+    """Play every task's agent in the others: -> replay-log."""
+    _stage("replay", common, {"policies": [policies]}, {"episodes": episodes})
+
+
+@command(app, OneStage)
+def distill(
+    common: OneStage,
+    *,
+    log: Annotated[str | None, role("log", "The replay-log that the teachers learned from.")] = None,
+    teachers: Annotated[str | None, role("teachers", "The policy-set to distil.")] = None,
+    method: Annotated[str | None, field("method", "time.")] = None,
+) -> None:
+    """Make one policy of many: replay-log, policy-set -> meta-policy."""
+    _stage("distill", common, {"log": [log], "teachers": [teachers]}, {"method": method})
+
+
+@command(app, OneStage)
+def metatrain(
+    common: OneStage,
+    *,
+    log: Annotated[str | None, role("log", "The replay-log to learn from.")] = None,
+    algorithm: Annotated[str | None, field("algorithm", "batch-sac (pooled over tasks) or batch-pearl.")] = None,
+) -> None:
+    """Learn one policy from all logs: replay-log -> meta-policy."""
+    _stage("metatrain", common, {"log": [log]}, {"algorithm": algorithm})
+
+
+@command(app, OneStage, name="eval")
+def evaluate(
+    common: OneStage,
+    *,
+    policy: Annotated[
+        str | None, role("policy", "What to try: a meta-policy, a policy-set, or a replay-log's agents.")
+    ] = None,
+    split: Annotated[str | None, field("split", "train, test or ood.")] = None,
+    episodes: Annotated[int | None, field("episodes", "Episodes per task.")] = None,
+) -> None:
+    """Play a policy on the tasks of a split: policy -> report."""
+    _stage("eval", common, {"policy": [policy]}, {"split": split, "episodes": episodes})
+
+
+@command(app, OneStage)
+def report(
+    common: OneStage,
+    *,
+    reports: Annotated[list[str] | None, role("reports", "A report of `omrl eval`; may be repeated.")] = None,
+) -> None:
+    """Tables, figures and one HTML page: reports -> page."""
+    _stage("report", common, {"reports": reports or []}, {})
+
+
+def _stage(name: str, common: OneStage, refs: dict[str, Any], flags: dict[str, Any]) -> None:
+    from omrl_cli import stage
+
+    given = {role: [ref for ref in found if ref is not None] for role, found in refs.items()}
+    stage.run(name, common, given, flags)
+
+
+@command(app, Running)
+def run(
+    common: Running,
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name (`omrl recipes`) or a YAML file.")
+    ],
+    *,
+    seeds: Annotated[str | None, option("--seeds", metavar="LIST", help="Training seeds, as 0-4 or 0,2,5.")] = None,
+    seed: Annotated[int | None, option("--seed", metavar="N", min=0, help="One training seed; 0 if left out.")] = None,
+    only: Annotated[
+        list[str] | None, option("--only", metavar="STEP", help="Run this step alone; may be repeated.")
+    ] = None,
+) -> None:
+    """Run a chain of stages, except what is up to date.
+
+    --set takes step.field=value here.
+    """
+    from omrl_cli import recipe as recipes
+
+    if seeds is not None and seed is not None:
+        raise UsageError("--seed and --seeds together", "--seeds alone can say both")
+    recipes.command(common, recipe, recipes.parse_seeds(seeds) if seeds is not None else [seed or 0], only)
