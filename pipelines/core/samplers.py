@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pipelines.core.types import Array, Log, Transition, transitions
+from pipelines.core.types import Array, Log, Relabelled, Transition, transitions
 
 
 def row_numbers(log: Log, key: Array, batch_size: int) -> Array:
@@ -87,3 +87,68 @@ def trials(
         row = row._replace(obs=pick(opens, transitions(log, jnp.maximum(rows - 1, 0)).next_obs, row.obs))
     row = row._replace(terminal=row.terminal & ~closes)
     return Trial(row, opens.astype(jnp.float32), closes.astype(jnp.float32), valid)
+
+
+# ---- relabelled rows -------------------------------------------------------------------------------------------------
+
+
+class Foreign(NamedTuple):
+    """Rows of other tasks: as they were logged, and as one task would have paid (and moved) them."""
+
+    logged: Transition  # [B, ...]
+    relabelled: Transition  # [B, ...]
+    valid: Array  # [B] bool; false where there is no such row
+
+
+class Pool(NamedTuple):
+    """The stored rows of all tasks; those of task j under task i are `rows` number start[i, j] and on."""
+
+    rows: Relabelled  # [T, M], M >= 1: shorter ones are padded
+    start: Array  # [T, T] int32
+    size: Array  # [T, T] int32
+
+
+def some_of(mask: Array, key: Array, count: int) -> Array:
+    """`[min(count, N)]` int32: rows where `mask [N]`, uniformly without repetition, in order; N for those that lack."""
+    size = mask.shape[0]
+    luck = jnp.where(mask, jax.random.uniform(key, (size,)), -1.0)
+    luck, chosen = jax.lax.top_k(luck, min(count, size))
+    return jnp.sort(jnp.where(luck >= 0, chosen, size)).astype(jnp.int32)
+
+
+def rows_of(logs: Log, task: Array, row: Array) -> Transition:
+    """Rows `row [...]` of the logs `task [...]` of a stack `[T, ...]`."""
+    slot = row + logs.episode[task, row]
+    return Transition(
+        obs=logs.obs[task, slot],
+        action=logs.action[task, row],
+        reward=logs.reward[task, row],
+        next_obs=logs.obs[task, slot + 1],
+        terminal=logs.terminal[task, row],
+        truncated=logs.truncated[task, row],
+        outcome=logs.outcome[task, row],
+    )
+
+
+def relabelled(logs: Log, found: Relabelled) -> tuple[Transition, Transition]:
+    """Single rows `found [...]` out of the logs `[T, ...]`: as they were logged, and as they were relabelled."""
+    logged = rows_of(logs, found.task, found.row)
+    moved = {"next_obs": found.next_obs} if found.next_obs.shape == logged.next_obs.shape else {}
+    return logged, logged._replace(reward=found.reward, **moved)
+
+
+def pair_rows(logs: Log, pool: Pool, i: Array, j: Array, key: Array, batch_size: int) -> Foreign:
+    """`[B]` rows of task j under task i, uniform with replacement; none is valid where none was kept."""
+    return _foreign(logs, pool, i, pool.start[i, j], pool.size[i, j], key, batch_size)
+
+
+def foreign_rows(logs: Log, pool: Pool, i: Array, key: Array, batch_size: int) -> Foreign:
+    """`[B]` rows under task i of all other tasks, uniform with replacement: tasks take part as they have rows."""
+    return _foreign(logs, pool, i, jnp.int32(0), pool.size[i].sum(), key, batch_size)
+
+
+def _foreign(logs: Log, pool: Pool, i: Array, start: Array, size: Array, key: Array, batch_size: int) -> Foreign:
+    at = start + jax.random.randint(key, (batch_size,), 0, jnp.maximum(size, 1))
+    at = jnp.minimum(at, pool.rows.row.shape[1] - 1)  # an empty pair may stand behind the last row
+    logged, new = relabelled(logs, jax.tree.map(lambda leaf: leaf[i, at], pool.rows))
+    return Foreign(logged, new, jnp.broadcast_to(size > 0, (batch_size,)))

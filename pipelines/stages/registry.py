@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pipelines.core.configs import stages as configs
 from pipelines.core.configs.base import Config
 from pipelines.core.configs.io import ImportConfig
-from pipelines.core.configs.models import RelabelConfig
+from pipelines.core.configs.relabel import RelabelConfig, ReplayConfig
 from pipelines.core.configs.report import ReportConfig
 from pipelines.core.work import Product, Work
 
@@ -53,7 +53,15 @@ STAGES: dict[str, StageSpec] = {
             "which rows would have been paid what in other tasks",
             RelabelConfig,
             "relabelled-log",
-            {"log": _LOG},
+            {"log": _LOG, "replay": Role(("replay-log",), required=False)},
+            version=2,
+        ),
+        StageSpec(
+            "replay",
+            "every task's agent, played in the other tasks",
+            ReplayConfig,
+            "replay-log",
+            {"policies": Role(("replay-log", "policy-set"))},
         ),
         StageSpec(
             "distill",
