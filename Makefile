@@ -41,10 +41,10 @@ check: $(STAMP) ## format, lint, types, floors
 	$(BIN)/lint-imports
 
 # Most of the tests' time goes to compiling programs that run once, so these are compiled without optimisation; the tests
-# that learn, and all of `slow`, have them as users do.
+# marked so, and all of `slow`, have them as users do.
 test: $(STAMP) ## the tests, without the slow ones
-	XLA_FLAGS="--xla_backend_optimization_level=0 $$XLA_FLAGS" $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not learns"
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "learns and not slow"
+	XLA_FLAGS="--xla_backend_optimization_level=0 $$XLA_FLAGS" $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not optimised"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "optimised and not slow"
 
 slow: $(STAMP) ## the slow tests: kills at many times, learning with all controls
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow

@@ -39,11 +39,13 @@ class How:
     accept_stale: bool = False
     devices: int | None = None
     checkpoint_s: float = 60.0
+    tasks_at_once: int | None = None
 
     @classmethod
     def of(cls, common: Running) -> "How":
         """What the options of a subcommand say."""
-        return cls(common.force, common.resume, common.accept_stale, common.devices, common.checkpoint_s)
+        done = (common.force, common.resume, common.accept_stale)
+        return cls(*done, common.devices, common.checkpoint_s, common.tasks_at_once)
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,11 @@ class Order:
         """The id of what this order makes; known before any of its parents is made."""
         ids = {role: each(refs, lambda ref: ref.partition("@")[0]) for role, refs in self.parents.items()}
         return recipe_id(self.spec.name, self.spec.version, self.config, self.seed, ids)
+
+    @property
+    def refs(self) -> list[str]:
+        """All that `parents` refers to."""
+        return [ref for refs in self.parents.values() for ref in ([refs] if isinstance(refs, str) else refs)]
 
     def __str__(self) -> str:
         return f"{self.spec.name} -> {self.spec.produces} {self.id}  seed {self.seed}"
@@ -140,7 +147,7 @@ def _run(order: Order, inputs: Mapping[str, Any], claim: Claim, how: How, title:
         raise KeyboardInterrupt
     checkpoint = DiskCheckpoint(claim.checkpoint, how.checkpoint_s)
     with deferred_interrupt(strike=True) as interrupted, Teller(title, claim.folder, resumed=how.resume) as tell:
-        product = run(Work(order.config, order.seed, inputs, checkpoint, tell))
+        product = run(Work(order.config, order.seed, inputs, checkpoint, tell, how.tasks_at_once))
         if interrupted():
             raise KeyboardInterrupt
     for path in checkpoint.ignored:

@@ -1,20 +1,47 @@
-"""Options that several subcommands share, each written once. `command` adds them to a subcommand's own."""
+"""What subcommands are made of: options that several share, each written once; `command` adds them to one's own."""
 
 import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from omrl_cli import console
+from omrl_cli.files import existing
+from pipelines.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from pipelines.store.shelf import Shelf
+
+
+def group(**more: Any) -> typer.Typer:
+    """Subcommands that belong together."""
+    settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    return typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, context_settings=settings, **more)
+
+
+def help_alone(context: typer.Context) -> None:
+    """Prints the help of a group that was called without a subcommand."""
+    if context.invoked_subcommand is None:
+        console.out(context.get_help())
 
 
 def option(*names: str, help: str, **more: Any) -> Any:
     """A typer option; `[T, B]` in its help stays as it is."""
     return typer.Option(*names, help=help, rich_help_panel=None, **more)
+
+
+def role(name: str, help: str) -> Any:
+    """The option that gives a stage one of its inputs."""
+    return option(f"--{name}", metavar="REF", help=help, show_default=False)
+
+
+def field(name: str, help: str) -> Any:
+    """The option that sets one of a stage's config fields; `--set` sets any."""
+    return option(f"--{name}", help=help, show_default=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +55,15 @@ class Common:
     quiet: Annotated[int, option("--quiet", "-q", count=True, help="Errors only.")] = 0
     verbose: Annotated[int, option("--verbose", "-v", count=True, help="Show the resolved config, too.")] = 0
     debug: Annotated[bool, option("--debug", envvar="OMRL_DEBUG", help="Show tracebacks.")] = False
+
+    def shelf(self) -> "Shelf":
+        """The store, which need not exist yet. Raises UsageError where a file is in its place."""
+        from pipelines.store.shelf import Shelf
+
+        there = existing(self.store)
+        if not there.is_dir():
+            raise UsageError(f"--store {self.store}: {there} is a file", "--store (or OMRL_STORE) wants a folder")
+        return Shelf(self.store)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +93,17 @@ class Running(Configuring):
         int | None,
         option("--devices", metavar="N", envvar="OMRL_DEVICES", help="Host devices; one per core if left out."),
     ] = None
+    tasks_at_once: Annotated[
+        int | None,
+        option(
+            "--tasks-at-once",
+            metavar="N",
+            min=1,
+            envvar="OMRL_TASKS_AT_ONCE",
+            help="Work on N tasks, then on the next: where all do not fit. The bits stay the same.",
+            show_default=False,
+        ),
+    ] = None
     checkpoint_s: Annotated[
         float,
         option("--checkpoint-s", metavar="S", min=0, envvar="OMRL_CHECKPOINT_S", help="Seconds between checkpoints."),
@@ -85,7 +132,7 @@ def command(
     def register(function: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(function)
         def call(**given: Any) -> None:
-            common = options(**{field.name: given.pop(field.name) for field in fields(options)})
+            common = options(**{one.name: given.pop(one.name) for one in fields(options)})
             console.configure(common.quiet, common.verbose, common.debug)
             function(common, **given)
 
@@ -101,4 +148,4 @@ def command(
 def shared(options: type[Common]) -> Sequence[inspect.Parameter]:
     """The fields of an options class as keyword parameters."""
     keyword = inspect.Parameter.KEYWORD_ONLY
-    return [inspect.Parameter(f.name, keyword, default=f.default, annotation=f.type) for f in fields(options)]
+    return [inspect.Parameter(one.name, keyword, default=one.default, annotation=one.type) for one in fields(options)]

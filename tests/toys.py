@@ -155,11 +155,13 @@ class Talk:
 
     rows: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    headlines: list[str] = field(default_factory=list)
 
     def metrics(self, step: int, values: Any) -> None:
         self.rows.append((step, dict(values)))
 
-    def progress(self, done: int, total: int, unit: str, headline: str = "") -> None: ...
+    def progress(self, done: int, total: int, unit: str, headline: str = "") -> None:
+        self.headlines.append(headline)
 
     def note(self, text: str) -> None:
         self.notes.append(text)
@@ -206,8 +208,17 @@ def stored(stage: str, product: Product, config: Config, seed: int = 0) -> Store
         tasks=list(product.tasks),
         extra=dict(product.extra),
         config=config.model_dump(mode="json"),
+        arrays=shapes_of(product.arrays),
     )
     return Stored(card, product.arrays)
+
+
+def shapes_of(tree: dict[str, Any]) -> dict[str, Any]:
+    """path -> what has a shape, as a card's table of arrays."""
+    return {
+        "/".join(str(key.key) for key in path): SimpleNamespace(shape=np.shape(leaf))
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    }
 
 
 def run(stage: str, inputs: Any = None, *layers: Any, seed: int = 0) -> Stored:
@@ -222,8 +233,9 @@ def log_artifact(num_tasks: int = 3, family: str = "line/toy") -> Stored:
     tasks = [Task(7 * n, f"toy {n}", "train", {"x": float(n)}).to_json() for n in range(num_tasks)]
     extra = {"family": family, "space": SPACE.to_json(), "horizon": 9, "discount": DISCOUNT}
     columns = [{name: np.array(column) for name, column in log._asdict().items()} for log in logs]
-    card = SimpleNamespace(kind="replay-log", id="log", seed=0, tasks=tasks, extra=extra, config={})
-    return Stored(card, {task_leaf(n): task for n, task in enumerate(columns)})
+    tree = {task_leaf(n): task for n, task in enumerate(columns)}
+    about = {"tasks": tasks, "extra": extra, "arrays": shapes_of(tree), "config": {}}
+    return Stored(SimpleNamespace(kind="replay-log", id="log", seed=0, **about), tree)
 
 
 # ---- families --------------------------------------------------------------------------------------------------------

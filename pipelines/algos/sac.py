@@ -2,7 +2,9 @@
 
 Online (collect), batch (train) and pooled (metatrain) are this file: only where the rows come from differs.
 Differs: the nets see normalised observations and critics learn rewards divided by a scale (fitted on the log, or fixed
-where there is none yet), while values are reported in units of the reward; bootstraps through truncation.
+where there is none yet), while values are reported in units of the reward; bootstraps through truncation. From the code
+of MBML and BOReL (rlkit's): weights are LeCun-normal, target critics begin as copies, the temperature's gradient is
+the paper's.
 One task's view: B batch, E = 2 critics, O obs, A action.
 """
 
@@ -13,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from pipelines.core.configs.algorithms import SacConfig
+from pipelines.core.configs.algorithms import SacConfig, SoftConfig
 from pipelines.core.learn import descend, polyak
 from pipelines.core.normaliser import Normaliser, fit, fixed
 from pipelines.core.samplers import rows
@@ -45,32 +47,43 @@ class Acting(NamedTuple):
 class Nets(NamedTuple):
     actor: Net  # (features) -> [2 A]
     critics: Net  # (features, action) -> [E]
+    log_std_min: float = LOG_STD_MIN  # of the actor
 
 
-def make_nets(space: Space, hidden: tuple[int, ...], extra: int = 0) -> Nets:
-    """Actor and twin critics on features [O + extra]."""
+def make_nets(
+    space: Space, hidden: tuple[int, ...], extra: int = 0, critic_hidden: tuple[int, ...] | None = None
+) -> Nets:
+    """Actor and twin critics on features [O + extra]; the critics are as wide as the actor unless it is said."""
     features = space.obs_dim + extra
     return Nets(
         actor=mlp([features], hidden, 2 * space.action_dim),
-        critics=ensemble(mlp([features, space.action_dim], hidden, 1), 2),
+        critics=ensemble(mlp([features, space.action_dim], critic_hidden or hidden, 1), 2),
     )
+
+
+def nets_of(config: SoftConfig, space: Space) -> Nets:
+    """As a config describes them."""
+    if not isinstance(config, SacConfig):
+        return make_nets(space, config.hidden)
+    nets = make_nets(space, config.hidden, critic_hidden=config.critic_hidden)
+    return nets._replace(log_std_min=config.log_std_min)
 
 
 # ---- the policy: a tanh-squashed Gaussian ---------------------------------------------------------------------------
 
 
-def gaussian(out: Array) -> tuple[Array, Array]:
-    """Actor output `[..., 2 A]` -> mean, log_std `[..., A]`."""
+def gaussian(out: Array, least: float = LOG_STD_MIN) -> tuple[Array, Array]:
+    """Actor output `[..., 2 A]` -> mean, log_std `[..., A]`, held between `least` and 2."""
     mean, log_std = jnp.split(out, 2, axis=-1)
-    return mean, jnp.clip(log_std, LOG_STD_MIN, LOG_STD_MAX)
+    return mean, jnp.clip(log_std, least, LOG_STD_MAX)
 
 
-def sample_action(out: Array, key: Array) -> tuple[Array, Array]:
+def sample_action(out: Array, key: Array, least: float = LOG_STD_MIN) -> tuple[Array, Array]:
     """Actor output -> (action in (-1, 1) `[..., A]`, its log-density `[...]`), appendix C of the paper.
 
     The log-determinant of tanh is exact and stable: log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2u)).
     """
-    mean, log_std = gaussian(out)
+    mean, log_std = gaussian(out, least)
     noise = jax.random.normal(key, mean.shape)
     u = mean + jnp.exp(log_std) * noise
     log_normal = -0.5 * noise**2 - log_std - 0.5 * jnp.log(2 * jnp.pi)
@@ -78,9 +91,9 @@ def sample_action(out: Array, key: Array) -> tuple[Array, Array]:
     return jnp.tanh(u), (log_normal - log_det).sum(-1)
 
 
-def act(net: Net, params: Params, features: Array, key: Array, explore: Any) -> Array:
+def act(net: Net, params: Params, features: Array, key: Array, explore: Any, least: float = LOG_STD_MIN) -> Array:
     """tanh(mean + explore * std * noise) `[A]`: explore 1 is the SAC policy, 0 its mean."""
-    mean, log_std = gaussian(net.apply(params, features))
+    mean, log_std = gaussian(net.apply(params, features), least)
     return jnp.tanh(mean + explore * jnp.exp(log_std) * jax.random.normal(key, mean.shape))
 
 
@@ -122,12 +135,12 @@ class Optimizers(NamedTuple):
     temperature: optax.GradientTransformation
 
 
-def optimizers(config: SacConfig) -> Optimizers:
+def optimizers(config: SoftConfig) -> Optimizers:
     rate = config.learning_rate if config.actor_learning_rate is None else config.actor_learning_rate
     return Optimizers(actor=optax.adam(rate), critic=optax.adam(config.learning_rate), temperature=optax.adam(rate))
 
 
-def init_state(config: SacConfig, nets: Nets, normaliser: Normaliser, key: Array) -> State:
+def init_state(config: SoftConfig, nets: Nets, normaliser: Normaliser, key: Array) -> State:
     actor_key, critic_key = jax.random.split(key)
     opt = optimizers(config)
     actor, critics = nets.actor.init(actor_key), nets.critics.init(critic_key)
@@ -149,20 +162,24 @@ def acting(state: State) -> Acting:
 
 
 def improve_actor(
-    config: SacConfig, nets: Nets, state: State, features: Array, action_dim: int, key: Array
+    config: SoftConfig, nets: Nets, state: State, features: Array, action_dim: int, key: Array
 ) -> tuple[State, Metrics]:
-    """One step of the actor (Eq. 7) and one of the temperature (Eq. 18) on features `[B, F]`."""
+    """One step of the actor (Eq. 7) and, where it is learned, one of the temperature (Eq. 18) on features `[B, F]`."""
     opt = optimizers(config)
     temperature = jnp.exp(state.log_temperature)
 
     def loss(actor: Params) -> tuple[Array, Metrics]:
-        action, log_prob = sample_action(nets.actor.apply(actor, features), key)
+        action, log_prob = sample_action(nets.actor.apply(actor, features), key, nets.log_std_min)
         q = nets.critics.apply(state.critics, features, action)
         value = actor_loss(q, log_prob, temperature)
         return value, {"actor_loss": value, "log_prob": log_prob}
 
     actor, actor_opt, metrics = descend(opt.actor, loss, state.actor, state.actor_opt)
     log_prob = metrics.pop("log_prob")
+    state, metrics = state._replace(actor=actor, actor_opt=actor_opt), metrics | {"temperature": temperature}
+    metrics |= {"entropy": -log_prob.mean()}
+    if not config.learn_temperature:
+        return state, metrics
     target_entropy = -float(action_dim) if config.target_entropy is None else config.target_entropy
 
     def entropy_loss(log_temperature: Array) -> tuple[Array, Metrics]:
@@ -171,17 +188,14 @@ def improve_actor(
     log_temperature, temperature_opt, _ = descend(
         opt.temperature, entropy_loss, state.log_temperature, state.temperature_opt
     )
-    state = state._replace(
-        actor=actor, actor_opt=actor_opt, log_temperature=log_temperature, temperature_opt=temperature_opt
-    )
-    return state, metrics | {"temperature": temperature, "entropy": -log_prob.mean()}
+    return state._replace(log_temperature=log_temperature, temperature_opt=temperature_opt), metrics
 
 
 def next_value_target(
     discount: float, nets: Nets, state: State, batch: Transition, next_features: Array, key: Array
 ) -> Array:
     """The soft target of `batch` `[B]` in scaled rewards, no gradient."""
-    action, log_prob = sample_action(nets.actor.apply(state.actor, next_features), key)
+    action, log_prob = sample_action(nets.actor.apply(state.actor, next_features), key, nets.log_std_min)
     next_q = nets.critics.apply(state.critics_target, next_features, action)
     reward = batch.reward / state.normaliser.reward_std
     target = soft_target(reward, batch.terminal, next_q, log_prob, discount, jnp.exp(state.log_temperature))
@@ -189,7 +203,7 @@ def next_value_target(
 
 
 def make(
-    config: SacConfig,
+    config: SoftConfig,
     space: Space,
     discount: float,
     sample: Callable[[Log, Array, int], Transition] = rows,
@@ -199,7 +213,7 @@ def make(
     `discount` is the family's, used unless the config names one. `init(key, None)` is for learning online.
     """
     gamma = discount if config.discount is None else config.discount
-    nets, opt = make_nets(space, config.hidden), optimizers(config)
+    nets, opt = nets_of(config, space), optimizers(config)
 
     def init(key: Array, log: Log | None) -> State:
         normaliser = fixed(space, config.obs_scale, config.reward_scale) if log is None else fit(log)
@@ -227,7 +241,7 @@ def make(
         return values.mean(0) * acting.normaliser.reward_std
 
     def act_one(acting: Acting, obs: Array, key: Array, explore: Any) -> Array:
-        return act(nets.actor, acting.actor, acting.normaliser.obs(obs), key, explore)
+        return act(nets.actor, acting.actor, acting.normaliser.obs(obs), key, explore, nets.log_std_min)
 
     return Algorithm(
         init=init,

@@ -62,6 +62,8 @@ class Work:
     inputs: Mapping[str, Any]
     checkpoint: Checkpoint
     tell: Tell
+    tasks_at_once: int | None = None  # what fits; None: all
+    part: tuple[int, int] = (0, 1)  # which part of how many, where a stage does its tasks in groups
 
 
 @dataclass(frozen=True)

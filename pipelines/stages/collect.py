@@ -3,6 +3,7 @@
 On a device family steps and updates alternate inside one scan; `collect_host` does the same around a simulator.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -12,80 +13,108 @@ import numpy as np
 from pipelines import rollouts
 from pipelines.core import own
 from pipelines.core.configs.stages import CollectConfig
+from pipelines.core.errors import UsageError
 from pipelines.core.learn import stage_key, task_keys
+from pipelines.core.names import slug
 from pipelines.core.taskmap import TaskAxis
 from pipelines.core.trees import task_leaf, to_dict
 from pipelines.core.types import Algorithm, Array, DeviceFamily, HostFamily, Log, Metrics, Task, TaskFamily, task_rows
 from pipelines.core.work import Product, Work
 from pipelines.stages import learners
 from pipelines.stages.blocks import Plan, run_blocks, snapshot_arrays
-from pipelines.stages.collect_host import Collection, uniform_action
+from pipelines.stages.collect_host import Collection
+from pipelines.stages.keeping import in_order, kept
+from pipelines.stages.pacing import action_of, draw_from, env_keys, learn, updates_at
+from pipelines.stages.parts import divide, in_parts, joined, sorted_out
 from pipelines.tasks import registry
 
 
+class Collected(NamedTuple):
+    """What some tasks gave, in numpy."""
+
+    logs: list[Log]  # [T] the rows that are kept, each log as long as it is
+    snapshots: Any  # as `run_blocks` gives them, [S, T, ...]
+    diverged: np.ndarray  # [T] episodes whose physics failed
+
+
 class Carry(NamedTuple):
-    """What one task's collection goes on from."""
+    """What one task's collection goes on from. With E > 1 environments `live` and `recorder` are `[E, ...]`."""
 
     learner: Any
     live: rollouts.Live
     recorder: rollouts.Recorder
 
 
+def over_envs(config: CollectConfig, one: Callable[..., Any]) -> Callable[..., Any]:
+    """`one` of an environment -> all of a task's at once; a single one has no axis."""
+    if config.num_envs == 1:
+        return lambda *args: one(*args[:-1], args[-1][0])
+    return jax.vmap(one)
+
+
 def begin(family: DeviceFamily, algorithm: Algorithm, config: CollectConfig, task: Array, key: Array) -> Carry:
     init_key, memory_key, reset_key = jax.random.split(key, 3)
     learner = algorithm.init(init_key, None)
     acting = algorithm.acting(learner)
-    memory = algorithm.policy.begin(acting, memory_key)
-    live = rollouts.begin(family, algorithm.policy, acting, task, memory, reset_key)
-    return Carry(learner, live, rollouts.recorder(family, config.steps, live.obs))
+
+    def one(keys: Array) -> tuple[rollouts.Live, rollouts.Recorder]:
+        memory = algorithm.policy.begin(acting, keys[0])
+        live = rollouts.begin(family, algorithm.policy, acting, task, memory, keys[1])
+        return live, rollouts.recorder(family, config.steps // config.num_envs, live.obs)
+
+    keys = jnp.stack([env_keys(config, memory_key), env_keys(config, reset_key)], axis=1)
+    return Carry(learner, *over_envs(config, one)(keys))
 
 
 def interact(
     family: DeviceFamily, algorithm: Algorithm, config: CollectConfig, carry: Carry, n: Array, task: Array, key: Array
 ) -> tuple[Carry, tuple[Array, Array]]:
-    """Environment step n, and its row in the log. -> (carry, (return so far, whether the episode ended))
+    """Environment steps n to n + E, and their rows in the log. -> (carry, (returns so far, whether episodes ended))"""
+    acting = algorithm.acting(carry.learner)
+    since = n if config.block_updates is None else n - n % config.block_steps  # when it was last learned
+    behaviour = jnp.maximum(updates_at(config, since), 0)
 
-    The first `random_steps` actions are uniform; after that the policy explores.
-    """
-    act_key, step_key, reset_key = jax.random.split(key, 3)
-    acting, live, rec = algorithm.acting(carry.learner), carry.live, carry.recorder
-    uniform = uniform_action(family.space, act_key)
-    explored = algorithm.policy.act(acting, live.memory, live.obs, act_key, 1.0)
-    action = jnp.where(n < config.random_steps, uniform, explored)
-    after, row = rollouts.step(family, algorithm.policy, acting, task, live, action, step_key)
-    fresh = rollouts.begin(family, algorithm.policy, acting, task, after.memory, reset_key)
-    done = row.terminal | row.truncated
-    behaviour = jnp.maximum(n - config.random_steps, 0)
-    live_next = jax.tree.map(lambda new, old: jnp.where(done, new, old), fresh, after)
-    recorder = rollouts.record(rec, row, live.step, behaviour, fresh.obs)
-    return Carry(carry.learner, live_next, recorder), (rec.total + row.reward, done)
+    def one(live: rollouts.Live, rec: rollouts.Recorder, key: Array) -> Any:
+        act_key, step_key, reset_key = jax.random.split(key, 3)
+        explored = algorithm.policy.act(acting, live.memory, live.obs, act_key, 1.0)
+        action = action_of(config, family.space, n, act_key, explored)
+        after, row = rollouts.step(family, algorithm.policy, acting, task, live, action, step_key)
+        fresh = rollouts.begin(family, algorithm.policy, acting, task, after.memory, reset_key)
+        done = row.terminal | row.truncated
+        live_next = jax.tree.map(lambda new, old: jnp.where(done, new, old), fresh, after)
+        recorder = rollouts.record(rec, row, live.step, behaviour, fresh.obs)
+        return live_next, recorder, (rec.total + row.reward, done)
+
+    live, recorder, episode = over_envs(config, one)(carry.live, carry.recorder, env_keys(config, key))
+    return Carry(carry.learner, live, recorder), episode
 
 
 def block(family: DeviceFamily, algorithm: Algorithm, config: CollectConfig) -> Any:
-    """`run(step, carry, task, key) -> (carry, metrics)`: `block_steps` steps, each followed by one update."""
+    """`run(step, carry, task, key) -> (carry, metrics)`: `block_steps` steps, each followed by as many updates as it
+    has environments; with `block_updates`, all followed by all those."""
+    draw, at_once = draw_from(config, algorithm, family.space), config.num_envs
 
-    def learn(learner: Any, log: Log, key: Array, n: Array) -> tuple[Any, Metrics]:
-        sample_key, update_key = jax.random.split(key)
-        return algorithm.update(learner, algorithm.sample(log, sample_key), update_key, n - config.random_steps)
-
-    def one(carry: Carry, n: Array, task: Array, key: Array) -> tuple[Carry, Any]:
-        step_key, learn_key = jax.random.split(jax.random.fold_in(key, n))
-        carry, episode = interact(family, algorithm, config, carry, n, task, step_key)
-        shapes = jax.eval_shape(learn, carry.learner, carry.recorder.log, learn_key, n)[1]
-        learner, metrics = jax.lax.cond(
-            n >= config.random_steps,
-            learn,
-            lambda learner, *_: (learner, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)),
-            *(carry.learner, carry.recorder.log, learn_key, n),
-        )
-        return carry._replace(learner=learner), (metrics, episode)
+    def catch_up(carry: Carry, key: Array, end: Array, count: int) -> tuple[Carry, Metrics]:
+        log = carry.recorder.log
+        learner, metrics = learn(config, algorithm, draw, carry.learner, log, key, end, count)
+        return carry._replace(learner=learner), metrics
 
     def run(step: Array, carry: Carry, task: Array, key: Array) -> tuple[Carry, Metrics]:
-        numbers = step + jnp.arange(config.block_steps, dtype=jnp.int32)
-        carry, (metrics, (total, done)) = jax.lax.scan(lambda c, n: one(c, n, task, key), carry, numbers)
+        def one(carry: Carry, n: Array) -> tuple[Carry, Any]:
+            step_key, _ = jax.random.split(jax.random.fold_in(key, n))
+            carry, episode = interact(family, algorithm, config, carry, n, task, step_key)
+            if config.block_updates is not None:
+                return carry, ({}, episode)
+            carry, metrics = catch_up(carry, key, n + at_once, at_once)
+            return carry, (metrics, episode)
+
+        numbers = step + at_once * jnp.arange(config.block_steps // at_once, dtype=jnp.int32)
+        carry, (metrics, (total, done)) = jax.lax.scan(one, carry, numbers)
         metrics = jax.tree.map(lambda leaf: leaf.mean(0), metrics)
-        ended = jnp.maximum(done.sum(), 1)
-        return carry, metrics | {"episode_return": jnp.where(done, total, 0.0).sum() / ended}
+        if config.block_updates is not None:
+            carry, metrics = catch_up(carry, key, step + config.block_steps, config.block_updates)
+        mean = jnp.where(done, total, 0.0).sum() / done.sum()  # NaN where no episode ended
+        return carry, metrics | {"episode_return": mean}
 
     return run
 
@@ -97,14 +126,37 @@ def episode_returns(log: Log) -> np.ndarray:
 
 
 def run(work: Work) -> Product:
-    """Collects on every training task of the family."""
+    """Collects on every training task of the family. Raises UsageError for an overlap where there is none."""
     config: Any = work.config
     family = registry.find(config.family)
+    if config.overlap and not isinstance(family, HostFamily):
+        hint = "leave overlap out, or take an engine outside of the compiled program (engine=mujoco)"
+        raise UsageError(f"overlap: {family.name} moves inside the program that learns", hint)
     tasks = family.tasks("train")
     algorithm = learners.make(config.algorithm, config.agent, family.space, family.discount)
-    collect = on_host if isinstance(family, HostFamily) else on_devices
-    logs, snapshots, diverged = collect(work, family, tasks, algorithm)
-    return product(config, family, algorithm, tasks, logs, snapshots, diverged)
+    groups = divide([config.steps] * len(tasks), work.tasks_at_once)
+
+    def some(work: Work, numbers: list[int]) -> Collected:
+        return collect(work, family, tuple(tasks[number] for number in numbers), algorithm)
+
+    found = in_parts(work, groups, some)
+    acting = joined(groups, [one.snapshots["acting"] for one in found], axis=1)
+    whole = Collected(
+        logs=sorted_out(groups, [one.logs for one in found]),
+        snapshots=found[0].snapshots | {"acting": acting},
+        diverged=joined(groups, [one.diverged for one in found]),
+    )
+    return product(config, family, tasks, whole)
+
+
+def collect(work: Work, family: TaskFamily, tasks: tuple[Task, ...], algorithm: Algorithm) -> Collected:
+    """What `algorithm` sees while it learns on each of `tasks`, all at once."""
+    config: Any = work.config
+    drive = on_host if isinstance(family, HostFamily) else on_devices
+    logs, snapshots, diverged = drive(work, family, tasks, algorithm)
+    each = [Log(*(column[index] for column in logs)) for index in range(len(tasks))]
+    kept_of = [kept(one if config.num_envs == 1 else in_order(one), config.keep) for one in each]
+    return Collected(kept_of, snapshots, diverged)
 
 
 def plan_of(config: CollectConfig, tasks: tuple[Task, ...]) -> Plan:
@@ -115,6 +167,8 @@ def plan_of(config: CollectConfig, tasks: tuple[Task, ...]) -> Plan:
         unit="step",
         headline="episode_return",
         tasks=tuple(task.name for task in tasks),
+        every=config.snapshot_every,
+        sparse=frozenset({"episode_return"}),
     )
 
 
@@ -149,10 +203,13 @@ def on_devices(work: Work, family: Any, tasks: tuple[Task, ...], algorithm: Algo
 
 
 def count_failed(family: TaskFamily, logs: Log, work: Work, tasks: tuple[Task, ...]) -> np.ndarray:
-    """Episodes `[T]` that were truncated before the horizon, but for the last row, where recording stopped."""
-    inside = np.arange(logs.reward.shape[1]) < np.asarray(logs.size)[:, None] - 1
+    """Episodes `[T]` that were truncated before the horizon, but for the last rows, where recording stopped.
+
+    Logs `[T, ...]`, or `[T, E, ...]` of E environments each.
+    """
+    inside = np.arange(logs.reward.shape[-1]) < np.asarray(logs.size)[..., None] - 1
     cut = np.asarray(logs.truncated) & (np.asarray(logs.step) + 1 < family.horizon) & inside
-    found: np.ndarray = cut.sum(1)
+    found: np.ndarray = cut.sum(tuple(range(1, cut.ndim)))
     say_failed(work, tasks, found)
     return found
 
@@ -168,7 +225,7 @@ def on_host(work: Work, family: Any, tasks: tuple[Task, ...], algorithm: Algorit
     config: Any = work.config
     axis = TaskAxis(len(tasks), config.mapping)
     init_keys, keys = both_keys(work, axis, tasks)
-    with family.simulate(task_rows(tasks, np.float64)) as simulator:
+    with family.simulate(np.repeat(task_rows(tasks, np.float64), config.num_envs, axis=0)) as simulator:
         collection = Collection(family, algorithm, config, axis, tasks, simulator, keys)
 
         def acting(carry: Any) -> Any:
@@ -181,19 +238,15 @@ def on_host(work: Work, family: Any, tasks: tuple[Task, ...], algorithm: Algorit
     return axis.get(learning.recorder.log), snapshots, moving.diverged
 
 
-def product(
-    config: Any, family: TaskFamily, algorithm: Algorithm, tasks: Any, logs: Log, snapshots: Any, diverged: np.ndarray
-) -> Product:
-    """One leaf per task and column, unused observation slots cut off."""
+def product(config: Any, family: TaskFamily, tasks: Any, found: Collected) -> Product:
+    """One leaf per task and column."""
     arrays: dict[str, Any] = {}
     metrics: dict[str, float] = {}
-    for index, task in enumerate(tasks):
-        log = Log(*(column[index] for column in logs))
-        slots = int(log.size) + int(log.episode[int(log.size) - 1]) + 1
+    for index, (task, log) in enumerate(zip(tasks, found.logs, strict=True)):
         returns = episode_returns(log)
-        arrays[task_leaf(index)] = to_dict(log._replace(obs=log.obs[:slots])) | {"returns": returns}
+        arrays[task_leaf(index)] = to_dict(log) | {"returns": returns}
         metrics[f"last_return/{task.name}"] = float(returns[-max(1, len(returns) // 20) :].mean())
-    arrays |= snapshot_arrays(snapshots)
+    arrays |= snapshot_arrays(found.snapshots)
     extra = {
         "family": family.name,
         **own.on_card(family.name),
@@ -201,17 +254,14 @@ def product(
         "horizon": family.horizon,
         "discount": family.discount,
         "algorithm": config.algorithm,
-        "agent": config.agent.model_dump(mode="json"),
-        "transitions": config.steps * len(tasks),
+        "agent": config.agent.identity(),
+        "transitions": sum(int(log.size) for log in found.logs),
     }
-    if diverged.any():
-        extra["diverged"] = {task.name: int(count) for task, count in zip(tasks, diverged, strict=True) if count}
+    if config.keep != "all":
+        extra["kept"] = {"rule": config.keep, "collected": config.steps * len(tasks)}
+    if found.diverged.any():
+        counts = zip(tasks, found.diverged, strict=True)
+        extra["diverged"] = {task.name: int(count) for task, count in counts if count}
     if isinstance(family, HostFamily) and not family.restorable:
         extra["resume"] = "at an episode boundary: the simulator's state cannot be restored"
-    name = alias_of(family.name)
-    return Product(arrays, metrics, [task.to_json() for task in tasks], extra, name=name)
-
-
-def alias_of(family: str) -> str:
-    """A family's name as part of an alias: letters, digits and dashes."""
-    return "-".join("".join(c if c.isalnum() else " " for c in family).split())
+    return Product(arrays, metrics, [task.to_json() for task in tasks], extra, name=slug(family.name))

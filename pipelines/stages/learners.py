@@ -83,14 +83,22 @@ def _make(name: str, config: Config | Mapping[str, Any], space: Space, discount:
 def model_card(name: str, agent: Config, log_card: Any) -> dict[str, Any]:
     """What a policy is rebuilt from, for the card's `extra`: algorithm, its config, and what the log was made on."""
     of_log = {field: log_card.extra[field] for field in ("family", "space", "horizon", "discount")}
-    return {"algorithm": name, "agent": agent.model_dump(mode="json"), **of_log}
+    return {"algorithm": name, "agent": agent.identity(), **of_log}
 
 
-def read_log(log: Any) -> tuple[Log, tuple[Task, ...], Space, float]:
-    """A replay-log artifact -> (logs `[T, ...]`, tasks, space, discount). Raises StageFailed on values not finite."""
-    tasks = tuple(Task.from_json(task) for task in log.card.tasks)
-    arrays = log.arrays()
-    logs = stack_logs([arrays[task_leaf(index)] for index in range(len(tasks))])
+def log_rows(log: Any) -> list[int]:
+    """Rows of each task's log `[T]`, from the card alone."""
+    return [log.card.arrays[f"{task_leaf(index)}/reward"].shape[0] for index in range(len(log.card.tasks))]
+
+
+def read_log(log: Any, only: Sequence[int] | None = None) -> tuple[Log, tuple[Task, ...], Space, float]:
+    """A replay-log artifact -> (logs `[T, ...]`, tasks, space, discount); of the tasks numbered in `only` alone, where
+    it is given. Raises StageFailed on values not finite."""
+    numbers = range(len(log.card.tasks)) if only is None else only
+    tasks = tuple(Task.from_json(log.card.tasks[number]) for number in numbers)
+    leaves = [task_leaf(number) for number in numbers]
+    arrays = log.arrays() if only is None else log.arrays(leaves)
+    logs = stack_logs([arrays[leaf] for leaf in leaves])
     for column in ("obs", "action", "reward"):
         bad = ~np.isfinite(getattr(logs, column)).reshape(len(tasks), -1).all(1)
         if bad.any():

@@ -7,6 +7,8 @@ algorithm of the stage, `agents` has a row for each that wants something of its 
 
 from typing import Any
 
+from pipelines.stages.collectors import PAPERS
+
 NAMES = ("tiny", "small", "paper")
 
 _TINY_SAC = {"hidden": [16, 16], "batch_size": 16}
@@ -25,12 +27,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "tiny": {"steps": 200, "random_steps": 100, "block_steps": 50, "num_snapshots": 2, "agent": _TINY_SAC},
         # positions and distances of the point families reach 10 to 20; online there is no log yet to fit scales to
         "small": {"agent": {**_SMALL_SAC, "obs_scale": 10.0, "reward_scale": 10.0}},
-        "paper": {
-            "steps": 20_000,
-            "random_steps": 5_000,
-            "agent": {"obs_scale": 10.0, "reward_scale": 10.0},
-            "agents": {"td3": {"hidden": [300, 300]}},  # MQL's
-        },
+        "paper": {"papers": PAPERS},  # the row of the family's own paper
     },
     "import": {"tiny": {}, "small": {}, "paper": {}},
     "train": {
@@ -43,10 +40,18 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "paper": {"updates": 20_000, "agents": _PAPER_TRAIN},
     },
     "relabel": {
-        "tiny": {"updates": 40, "block_updates": 20, "rows_per_pair": 64, "model": {"members": 4, "hidden": [16]}},
-        "small": {},
+        "tiny": {
+            "updates": 40,
+            "block_updates": 20,
+            "rows_per_pair": 64,
+            "model": {"members": 4, "hidden": [16]},
+            "transition": {"members": 4, "hidden": [16]},
+            "transition_updates": 40,
+        },
+        "small": {"transition": {"hidden": [128, 128]}, "transition_updates": 4_000},
         "paper": {},
     },
+    "replay": {"tiny": {"episodes": 2}, "small": {}, "paper": {}},
     "metatrain": {
         "tiny": {**_TINY_LOOP, "agent": _TINY_SAC},
         "small": {**_SMALL_LOOP, "agent": _SMALL_SAC},

@@ -17,8 +17,8 @@ from pipelines.core.taskmap import TaskAxis
 from pipelines.core.types import Array, DeviceFamily, HostFamily, Policy, Space, Task, TaskFamily, memoryless, task_rows
 from pipelines.rollouts import loop
 from pipelines.stages import learners
-from pipelines.stages.collect_host import uniform_action
 from pipelines.stages.eval import assign, player, spread_over
+from pipelines.stages.pacing import uniform_action
 
 ACTORS = ("random", "zero")  # of every family
 

@@ -111,11 +111,75 @@ def test_the_agent_is_that_of_the_algorithm():
         (TrainConfig, {"updates": 1000, "block_updates": 300}, "block_updates=250"),
         (CollectConfig, {"steps": 7, "block_steps": 500}, "block_steps=7"),
         (DistillConfig, {"updates": 10, "block_updates": 4}, "block_updates=2"),
+        (CollectConfig, {"steps": 1000, "num_envs": 8}, "num_envs=5"),
+        (TrainConfig, {"select": "online"}, "eval_every=500"),
     ],
 )
 def test_blocks_are_whole_and_the_hint_fits(config, fields, hint):
     assert hint in usage(config, fields)
     resolve(config, fields, parse_set(hint))
+
+
+def test_evaluations_come_at_block_ends():
+    said = usage(TrainConfig, {"eval_every": 700})
+    assert said == "eval_every=700 is not a multiple of block_updates=500 | for example --set block_updates=350"
+    assert resolve(TrainConfig, {"eval_every": 1500, "select": "online"}).eval_every == 1500
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("frist:10", "did you mean first?"),
+        ("lats:10", "did you mean last?"),
+        ("10", "rules: all, first, last"),
+        ("first", "N is a number of rows"),
+        ("first:", "N is a number of rows"),
+        ("first:0", "N is a number of rows"),
+        ("last:-3", "N is a number of rows"),
+        ("first:2e5", "N is a number of rows"),
+        ("all:5", "N is a number of rows"),
+    ],
+)
+def test_rows_that_cannot_be_kept(text, hint):
+    said = usage(CollectConfig, {"keep": text})
+    assert said.startswith(f"keep={text} is none of all, first:N, last:N | ")
+    assert hint in said
+
+
+def test_rows_that_are_kept():
+    assert stages.parse_keep("all") == ("all", 0)
+    assert stages.parse_keep("first:200000") == ("first", 200_000)
+    assert resolve(CollectConfig, parse_set("keep=last:5")).keep == "last:5"
+
+
+@pytest.mark.parametrize(
+    ("config", "fields", "said"),
+    [
+        (CollectConfig, {"warmup": "random"}, "'warmup'"),
+        (CollectConfig, {"num_envs": 0}, "'num_envs'"),
+        (CollectConfig, {"snapshot_every": 0}, "'snapshot_every'"),
+        (CollectConfig, {"snapshots_every": 5}, "did you mean snapshot_every?"),
+        (CollectConfig, {"overlp": True}, "did you mean overlap?"),
+        (CollectConfig, {"agent": {"critic_hiden": [8]}}, "did you mean agent.critic_hidden?"),
+        (TrainConfig, {"select": "best"}, "'select'"),
+        (TrainConfig, {"eval_evry": 500}, "did you mean eval_every?"),
+        (TrainConfig, {"algorithm": "cql", "agent": {"critic_hidden": [8]}}, "'agent.critic_hidden'"),
+    ],
+)
+def test_bad_values_of_collectors_and_learners(config, fields, said):
+    assert said in usage(config, fields)
+
+
+def test_what_came_later_leaves_ids_alone_until_it_is_set():
+    """Artifacts made before there were these fields keep their ids."""
+    before = {"family", "algorithm", "steps", "random_steps", "block_steps", "num_snapshots", "mapping", "agent"}
+    assert set(CollectConfig().identity()) == before
+    assert set(CollectConfig(keep="first:9", num_envs=5).identity()) == before | {"keep", "num_envs"}
+    assert set(TrainConfig().identity()) == before - {"family", "steps", "random_steps", "block_steps"} | {
+        "updates",
+        "block_updates",
+    }
+    assert "critic_hidden" not in SacConfig().identity()
 
 
 def test_configs_are_frozen():

@@ -1,5 +1,6 @@
 """The loop of every stage that learns, on a carry that needs no compiling."""
 
+import dataclasses
 import signal
 import threading
 from typing import Any, NamedTuple
@@ -183,6 +184,20 @@ def test_several_spoilt_tasks_are_all_named():
 def test_a_loss_over_all_tasks_names_none():
     with pytest.raises(StageFailed, match=r"critic_loss is not finite in all tasks together"):
         going(advance=lambda step, carry: (carry, {"critic_loss": np.float32(np.nan)}))
+
+
+def test_a_sparse_metric_is_told_of_those_that_have_it():
+    """An episode need not end in a block."""
+    nothing = np.nan
+    returns = iter([[nothing, nothing], [3.0, nothing], [1.0, 2.0]] * 2)
+    plan, tell = dataclasses.replace(PLAN, headline="return", sparse=frozenset({"return"})), Talk()
+    going(tell=tell, advance=lambda step, carry: (carry, {"return": np.array(next(returns))}), plan=plan)
+    assert [values for _, values in tell.rows][:3] == [
+        {},
+        {"return": 3.0, "return/0deg": 3.0},
+        {"return": 1.5, "return/0deg": 1.0, "return/90deg": 2.0},
+    ]
+    assert tell.headlines[:3] == ["", "return 3", "return 1.5"]
 
 
 # ---- Ctrl-C ----------------------------------------------------------------------------------------------------------

@@ -145,7 +145,7 @@ def failing(family):
         reward = family.reward(task, state.place, action, place, outcome)
         return Placed(place, state.steps + 1, diverged), place, reward, terminal, outcome
 
-    return dataclasses.replace(family, reset=reset, step=step, solid=object())
+    return dataclasses.replace(family, reset=reset, step=step, may_fail=True)
 
 
 def test_failed_physics_of_a_device_engine_are_marked_named_and_counted(monkeypatch):

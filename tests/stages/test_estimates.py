@@ -18,7 +18,7 @@ def test_the_listing_tells_the_families_own_sizes(name: str) -> None:
     assert family.name == name
     assert (entry.num_train, entry.num_test) == (len(family.tasks("train")), len(family.tasks("test")))
     assert (entry.obs_dim, entry.action_dim) == (family.space.obs_dim, family.space.action_dim)
-    assert entry.horizon == family.horizon
+    assert (entry.horizon, entry.dynamics) == (family.horizon, family.dynamics)
 
 
 def test_a_nets_operations_and_parameters_by_hand() -> None:
@@ -40,6 +40,24 @@ def test_more_tasks_and_more_updates_cost_more(stage: str) -> None:
     many = resolve(config, PRESETS[stage]["small"], {"steps": 12_000} if stage == "collect" else {"updates": 24_000})
     assert estimate(stage, few, SPREAD)["seconds"] > 3 * estimate(stage, few, TIME)["seconds"]
     assert estimate(stage, many, TIME)["seconds"] > 1.5 * estimate(stage, few, TIME)["seconds"]
+
+
+def test_what_is_kept_and_held_counts() -> None:
+    config, family = STAGES["collect"].config, FAMILIES["humanoid-dir/mbml"]
+    fields = {"family": "humanoid-dir/mbml", "steps": 600_000, "num_snapshots": 0}
+    whole, kept = (estimate("collect", resolve(config, fields, more), family) for more in ({}, {"keep": "last:200000"}))
+    row = 4 * (376 + 17 + 5)
+    assert whole["disk_bytes"] == pytest.approx(family.num_train * 600_000 * row, rel=0.05)
+    assert kept["disk_bytes"] == pytest.approx(whole["disk_bytes"] / 3, rel=0.05)
+    assert kept["memory_bytes"] == pytest.approx(whole["memory_bytes"], rel=0.05)  # all of it, until it is cut
+    rare = estimate("collect", resolve(config, fields, {"block_updates": 100}), family)
+    assert rare["seconds"] < whole["seconds"] / 4
+
+
+def test_ensembles_of_the_dynamics_count_where_they_are_needed() -> None:
+    config = resolve(STAGES["relabel"].config, {"reward": "known"})
+    wind, point = (FAMILIES[name] for name in ("point-wind/borel", "point-semicircle/spread"))
+    assert estimate("relabel", config, wind)["seconds"] > 100 * estimate("relabel", config, point)["seconds"]
 
 
 def test_an_update_of_bcq_at_the_published_sizes_costs_what_was_counted() -> None:

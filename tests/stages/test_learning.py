@@ -24,7 +24,7 @@ from pipelines.stages import distill, learners
 from pipelines.tasks.point import TIME, references
 from tests.toys import Stored, run
 
-pytestmark = pytest.mark.learns
+pytestmark = pytest.mark.optimised
 SEED = 1
 BLOCK = 500
 EPISODES = 64

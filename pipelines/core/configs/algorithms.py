@@ -9,8 +9,8 @@ from pipelines.core.configs.base import Config, later
 Widths = tuple[int, ...]
 
 
-class SacConfig(Config):
-    """Soft actor-critic (Haarnoja et al. 2018b), online, batch and pooled."""
+class SoftConfig(Config):
+    """What soft actor-critics have in common."""
 
     hidden: Widths = (256, 256)
     batch_size: int = Field(256, ge=1)
@@ -24,6 +24,14 @@ class SacConfig(Config):
     actor_learning_rate: float | None = later(
         None, description="of actor and temperature; None: the critics', learning_rate", gt=0
     )
+    learn_temperature: bool = later(True, description="false: it stays at init_temperature")
+
+
+class SacConfig(SoftConfig):
+    """Soft actor-critic (Haarnoja et al. 2018b), online, batch and pooled."""
+
+    critic_hidden: Widths | None = later(None, description="of the critics; None: as the actor, hidden")
+    log_std_min: float = later(-10.0, description="the policy's log deviation is held above it", lt=2)
 
 
 class Td3Config(Config):
@@ -58,7 +66,7 @@ class DqnConfig(Config):
     reward_scale: float = Field(1.0, gt=0, description="learning online: values are learned of rewards divided by it")
 
 
-class PearlConfig(SacConfig):
+class PearlConfig(SoftConfig):
     """Batch PEARL (Rakelly et al. 2019; tiMe section 2.4, Eq. 2): SAC on (s, z), z ~ q(z | context)."""
 
     latent_dim: int = Field(5, ge=1)
@@ -128,7 +136,7 @@ class BcqConfig(BatchConfig):
     noise_clip: float = Field(0.5, gt=0, description="latent noise is held within it when actions are generated")
 
 
-class CqlConfig(SacConfig):
+class CqlConfig(SoftConfig):
     """CQL(H) (Kumar et al. 2020) on SAC."""
 
     conservative_weight: float = Field(5.0, ge=0, description="alpha; where it is learned, at the first update")

@@ -17,11 +17,12 @@ from pipelines.core.configs.algorithms import (
     Td3Config,
     TimeConfig,
 )
-from pipelines.core.configs.base import Config, merge, nearest, resolve
+from pipelines.core.configs.base import Config, later, merge, nearest, resolve
 from pipelines.core.errors import UsageError
 from pipelines.core.families import entry_of
 
 Mapping = Literal["auto", "map", "vmap"]
+KEEP = ("all", "first", "last")
 
 
 class AgentConfig(Config):
@@ -80,7 +81,11 @@ def whole_blocks(total_name: str, total: int, block_name: str, block: int) -> No
 
 
 class CollectConfig(AgentConfig):
-    """One ordinary agent per task, online; everything it saw is kept in order."""
+    """One ordinary agent per task, online; everything it saw is kept in order.
+
+    A layer may also hold `papers`, collectors of the papers by paper and body, and `paper`, which of them is meant: see
+    `choose_collector`.
+    """
 
     AGENTS: ClassVar[dict[str, type[Config]]] = {"sac": SacConfig, "td3": Td3Config, "dqn": DqnConfig}
 
@@ -93,6 +98,29 @@ class CollectConfig(AgentConfig):
     block_steps: int = Field(500, ge=1, description="environment steps in one compiled call")
     num_snapshots: int = Field(10, ge=0, description="behaviour policies kept along the way, evenly spaced")
     mapping: Mapping = "auto"
+    warmup: Literal["uniform", "policy"] = later(
+        "uniform", description="what acts in the random_steps: nobody, or the policy before it has learned"
+    )
+    block_updates: int | None = later(
+        None, ge=1, description="updates after each block; None: one for each step (on device engines right after it)"
+    )
+    num_envs: int = later(1, ge=1, description="environments of each task, stepped together; they share the steps")
+    keep: str = later("all", description="rows of each task that the log keeps: all, first:N or last:N")
+    snapshot_every: int | None = later(
+        None, ge=1, description="steps from one snapshot to the next; then num_snapshots is not read"
+    )
+    overlap: bool = later(
+        False, description="host engines: physics go on while the learner learns, with the policy of the block before"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_paper(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        own = {name: value for name, value in data.items() if name not in ("papers", "paper")}
+        family = data.get("family", cls.model_fields["family"].default)
+        return merge(choose_collector(data.get("papers"), data.get("paper"), str(family)), own)
 
     @classmethod
     def _default_choice(cls, data: dict[str, Any]) -> str:
@@ -102,7 +130,48 @@ class CollectConfig(AgentConfig):
     @model_validator(mode="after")
     def _whole_blocks(self) -> "CollectConfig":
         whole_blocks("steps", self.steps, "block_steps", self.block_steps)
+        whole_blocks("block_steps", self.block_steps, "num_envs", self.num_envs)
+        parse_keep(self.keep)
         return self
+
+
+def choose_collector(papers: Any, paper: str | None, family: str) -> dict[str, Any]:
+    """The row of `papers`, {paper: {body: fields}, "": fields}, that is meant.
+
+    `paper` is `mbml` (the row of the family's body, as in `ant-goal/...`) or `mbml/ant-goal`; without it a family's own
+    variant says which paper it is of (`mbml-m` is of `mbml`), and the fields under "" serve where there is no such row.
+    Raises UsageError for a row that there is not.
+    """
+    if papers is None:
+        if paper is not None:
+            raise UsageError(f"paper={paper} chooses a collector of the preset `paper`", "add --preset paper")
+        return {}
+    body, _, variant = family.partition(",")[0].partition("/")
+    columns = {name: rows for name, rows in papers.items() if name}
+    if paper is None:
+        of = next((name for name in columns if variant == name or variant.startswith(f"{name}-")), "")
+        return dict(columns.get(of, {}).get(body, papers[""]))
+    column, _, row = str(paper).partition("/")
+    if column not in columns:
+        raise UsageError(f"paper={paper}: no such paper", nearest(column, list(columns), "papers"))
+    if (row or body) not in columns[column]:
+        hint = nearest(row or body, list(columns[column]), "bodies")
+        raise UsageError(f"{column} has no collector for {row or body}", f"{hint} (--set paper={column}/BODY takes it)")
+    return dict(columns[column][row or body])
+
+
+def parse_keep(text: str) -> tuple[str, int]:
+    """`all`, `first:N`, `last:N` -> ("first", N); N is 0 for all. Raises UsageError."""
+    which, colon, count = text.partition(":")
+    if which not in KEEP:
+        raise UsageError(f"keep={text} is none of all, first:N, last:N", nearest(which, list(KEEP), "rules"))
+    if which == "all" and not colon:
+        return which, 0
+    if which == "all" or not count.isdecimal() or int(count) < 1:
+        raise UsageError(
+            f"keep={text} is none of all, first:N, last:N", "N is a number of rows, as in keep=first:200000"
+        )
+    return which, int(count)
 
 
 class TrainConfig(LearnerConfig):
@@ -120,6 +189,24 @@ class TrainConfig(LearnerConfig):
 
     algorithm: Literal["batch-sac", "bcq", "cql", "td3bc", "iql", "bc", "discrete-bcq"] = "batch-sac"
     mapping: Mapping = "auto"
+    select: Literal["last", "online"] = later(
+        "last", description="which policy of each task is kept; online: the best of those played on the training task"
+    )
+    eval_every: int | None = later(
+        None,
+        ge=1,
+        description="updates from one online evaluation on the training tasks to the next; None: there is none",
+    )
+    eval_episodes: int = later(10, ge=1, description="episodes of each task in an online evaluation")
+
+    @model_validator(mode="after")
+    def _judged(self) -> "TrainConfig":
+        if self.eval_every is not None:
+            whole_blocks("eval_every", self.eval_every, "block_updates", self.block_updates)
+        elif self.select == "online":
+            often = f"for example --set eval_every={self.block_updates}"
+            raise UsageError("select=online needs eval_every: how often the policies are played", often)
+        return self
 
 
 class DistillConfig(LearnerConfig):
