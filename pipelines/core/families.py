@@ -28,6 +28,7 @@ class Entry(NamedTuple):
     # what evaluation overrules: the protocol, whatever the log was made with
     evaluation: Mapping[str, str] = MappingProxyType({})
     discrete: bool = False
+    dynamics: bool = False  # whether tasks differ in their dynamics
 
 
 _ENGINES = ("mujoco", "brax", "brax-spring", "brax-positional", "brax-generalized")
@@ -60,11 +61,14 @@ FAMILIES: dict[str, Entry] = {
         *(80, 20, 2, 2, 60, 0, "navigation", _STARTS, _FIXED),
     ),
     "point-wind/borel": Entry(
-        "a point in a constant wind, one goal; dynamics differ (BOReL)", 40, 10, 2, 2, 25, 0, "navigation"
+        "a point in a constant wind, one goal; dynamics differ (BOReL)",
+        *(40, 10, 2, 2, 25, 0, "navigation"),
+        dynamics=True,
     ),
     "escape-room/borel": Entry(
         "a point in a round room, finds the door; dynamics differ (BOReL)",
         *(60, 5, 2, 2, 60, 0, "navigation", {"start": ("uniform", "fixed")}, _FIXED),
+        dynamics=True,
     ),
     "gridworld/borel": Entry(
         "5x5 grid, 21 candidate goals, discrete actions (BOReL); test = training goals",
@@ -102,10 +106,10 @@ FAMILIES: dict[str, Entry] = {
     "humanoid-dir/mql": _moving("humanoid, direction (MQL, PEARL)", 100, 30, 376, 17, 200, _COMPUTED),
     "walker-params/mbml": _moving(
         "walker, mass, inertia, damping, friction vary (MBML)", 30, 8, 17, 6, 200, _WALKER, 8
-    ),
+    )._replace(dynamics=True),
     "walker-params/mql": _moving(
         "walker, mass, inertia, damping, friction vary (MQL, PEARL)", 40, 10, 17, 6, 200, _WALKER
-    ),
+    )._replace(dynamics=True),
 }
 
 

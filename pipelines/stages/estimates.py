@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from pipelines.core.configs.stages import parse_keep
 from pipelines.core.families import Entry
 
 FLOPS_PER_S = 4e10  # small nets on two laptop cores; `make bench` measures it
@@ -11,7 +12,8 @@ COMPILE_S = 6.0  # a stage's first compile; a warm cache takes a fifth
 PROGRAM_BYTES = 7e8  # jax, its compiler and one compiled block
 ARTIFACT_BYTES = 4e4  # card, metrics, events
 FLOAT_BYTES = 4
-RELABELLED_BYTES = 20  # of a row: two indices, the log's number, reward, spread
+RELABELLED_BYTES = 24  # of a row: two indices, the log's number, its place, reward, spread
+LOG_COLUMNS = 5  # of a row, beside observation and action: reward, episode, step, behaviour, ends
 
 
 def mlp(sizes: Sequence[int]) -> tuple[float, float]:
@@ -24,7 +26,7 @@ def _sac(agent: Any, family: Entry, extra: int = 0) -> tuple[float, float]:
     """(operations of one row of an update, parameters): actor 4 forward passes' worth, each critic 6."""
     features = family.obs_dim + extra
     actor = mlp([features, *agent.hidden, 2 * family.action_dim])
-    critic = mlp([features + family.action_dim, *agent.hidden, 1])
+    critic = mlp([features + family.action_dim, *(getattr(agent, "critic_hidden", None) or agent.hidden), 1])
     return 4 * actor[0] + 12 * critic[0], actor[1] + 2 * critic[1]
 
 
@@ -105,15 +107,26 @@ def _time(agent: Any, family: Entry) -> tuple[float, float]:
     return 3 * (agent.context_size * f[0] + e[0] + p[0] + q[0]), f[1] + e[1] + p[1] + q[1]
 
 
+def _row_bytes(family: Entry) -> int:
+    return FLOAT_BYTES * (family.obs_dim + family.action_dim + LOG_COLUMNS)
+
+
 def estimate(stage: str, config: Any, family: Entry) -> dict[str, float]:
     """{"memory_bytes", "disk_bytes", "seconds"} of one run of `stage` on `family`."""
     tasks, copies = family.num_train, 1 + getattr(config, "num_snapshots", 0)
-    flops = disk = 0.0
+    flops = disk = held = 0.0
     match stage:
         case "collect":
             row, params = PER_TASK[config.algorithm](config.agent, family)
-            flops = tasks * (config.steps - config.random_steps) * config.agent.batch_size * row
-            disk = tasks * (config.steps * FLOAT_BYTES * (family.obs_dim + family.action_dim + 5))
+            updates = config.steps - config.random_steps
+            if config.block_updates is not None:
+                updates = updates // config.block_steps * config.block_updates
+            flops = tasks * updates * config.agent.batch_size * row
+            which, most = parse_keep(config.keep)
+            kept = config.steps if which == "all" else min(most, config.steps)
+            disk = tasks * kept * _row_bytes(family)
+            held = tasks * config.steps * _row_bytes(family)
+            copies = 1 + (-(-config.steps // config.snapshot_every) if config.snapshot_every else config.num_snapshots)
             disk += tasks * copies * params * FLOAT_BYTES
         case "train":
             row, params = PER_TASK[config.algorithm](config.agent, family)
@@ -123,6 +136,13 @@ def estimate(stage: str, config: Any, family: Entry) -> dict[str, float]:
             learned = config.updates * config.model.batch_size if config.reward == "model" else 0
             flops = tasks * config.model.members * 3 * learned * one
             disk = tasks * (tasks - 1) * config.rows_per_pair * RELABELLED_BYTES
+            if config.dynamics == "differ" or (config.dynamics == "auto" and family.dynamics):
+                net = config.transition
+                one, _ = mlp([family.obs_dim + family.action_dim, *net.hidden, family.obs_dim])
+                flops += tasks * net.members * 3 * config.transition_updates * net.batch_size * one
+                disk += tasks * (tasks - 1) * config.rows_per_pair * FLOAT_BYTES * family.obs_dim
+        case "replay":
+            disk = tasks**2 * config.episodes * family.horizon * _row_bytes(family)
         case "metatrain" if config.algorithm == "batch-pearl":
             row, params = _sac(config.agent, family, config.agent.latent_dim)
             inputs = 2 * family.obs_dim + family.action_dim + 1
@@ -139,5 +159,5 @@ def estimate(stage: str, config: Any, family: Entry) -> dict[str, float]:
             disk = family.num_test * config.episodes * family.horizon * family.obs_dim * FLOAT_BYTES
         case "report":
             disk = 1e6  # the page and its pictures
-    memory = PROGRAM_BYTES + 4 * disk  # optimiser moments, targets and a checkpoint's host copy
+    memory = PROGRAM_BYTES + 4 * max(disk, held)  # optimiser moments, targets and a checkpoint's host copy
     return {"memory_bytes": memory, "disk_bytes": disk + ARTIFACT_BYTES, "seconds": COMPILE_S + flops / FLOPS_PER_S}
