@@ -45,6 +45,6 @@ def test_a_model_card_holds_what_a_policy_is_rebuilt_from():
     log = log_artifact()
     config = learners.SacConfig(hidden=(8, 8))
     card = learners.model_card("batch-sac", config, log.card)
-    assert card == log.card.extra | {"algorithm": "batch-sac", "agent": config.model_dump(mode="json")}
+    assert card == log.card.extra | {"algorithm": "batch-sac", "agent": config.identity()}
     again = learners.make(card["algorithm"], card["agent"], SPACE, DISCOUNT)
     assert again.acting_type is learners.sac.Acting
