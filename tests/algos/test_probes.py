@@ -19,7 +19,6 @@ from pipelines.core.types import Log, Space
 from pipelines.stages import learners
 from tests.toys import stacked
 
-pytestmark = pytest.mark.optimised
 SPACE = Space((1,), (1,), (-1.0,), (1.0,))
 DISCOUNT = 0.5
 EPISODES = 200

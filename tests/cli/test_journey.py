@@ -224,6 +224,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
             running.process.communicate()
 
 
+@pytest.mark.slow  # test_faults.py and test_interrupt.py do each of them faster
 def test_two_writers_then_ctrl_c_then_resume_to_the_same_bits(start: Callable[..., Running], tmp_path: Path) -> None:
     first = start(*LONG)
     first.until_it_learns()

@@ -110,6 +110,7 @@ def test_what_is_refused(omrl, tmp_path, monkeypatch, arguments, code: int, caus
 # ---- policies --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_stored_policies(omrl, tmp_path: Path) -> None:
     log = omrl("collect", "--preset", "tiny", "--family", POINT).out.strip()
     each = omrl("train", "--preset", "tiny", "--log", log).out.strip()

@@ -16,6 +16,7 @@ EATEN = pytest.mark.xfail(strict=False, reason="native code turns the interrupt 
 pytestmark = pytest.mark.timeout(900)
 
 
+@pytest.mark.slow
 def test_interrupted_then_terminated_then_killed(whole: Whole, start: Callable[..., Running], tmp_path: Path) -> None:
     stage = STAGES["batch-sac"]
     store = whole.copy(tmp_path / "store", whole.above(stage.step))

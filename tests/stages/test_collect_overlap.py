@@ -65,9 +65,8 @@ def test_bits_do_not_depend_on_which_of_them_is_faster(monkeypatch):
     assert bits(collect(monkeypatch)) == whole
 
 
-@pytest.mark.parametrize(
-    "layer", [pytest.param({}, marks=pytest.mark.slow), {"num_envs": 2, "block_updates": 5}], ids=["one", "two"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", [{}, {"num_envs": 2, "block_updates": 5}], ids=["one", "two"])
 def test_resumed_it_gives_the_bits_of_an_uninterrupted_run(monkeypatch, layer):
     kept, tell = Memory(every=1), Talk()
     whole = bits(collect(monkeypatch, layer, checkpoint=kept, tell=tell))

@@ -71,7 +71,10 @@ def whole():
     return trained(log_artifact(5), None)
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 4])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("at_once", [pytest.param(1, marks=SLOW), 2, pytest.param(4, marks=SLOW)])
 def test_training_in_groups_gives_the_same_bits(whole, at_once):
     """And each group reads the logs of its own tasks only."""
     plain = log_artifact(5)
@@ -91,6 +94,7 @@ def test_the_control_other_seeds_give_other_bits(whole):
     assert bits(STAGES["train"].load()(order).arrays) != bits(whole.tree)
 
 
+@pytest.mark.slow
 def test_killed_in_the_second_group_it_goes_on_there(whole):
     memory = Memory(every=1)
 
@@ -112,7 +116,7 @@ def test_killed_in_the_second_group_it_goes_on_there(whole):
     ]
 
 
-@pytest.mark.parametrize("family", ["point-semicircle/time", "hopper-vel/time"])
+@pytest.mark.parametrize("family", [pytest.param("point-semicircle/time", marks=SLOW), "hopper-vel/time"])
 def test_collecting_in_groups_gives_the_same_bits(family):
     """On both kinds of engine, the second group resumed."""
     fields = {"family": family, "steps": 40, "random_steps": 20, "block_steps": 10, "num_snapshots": 2}
