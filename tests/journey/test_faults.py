@@ -103,7 +103,9 @@ def test_a_full_disk_at_a_checkpoint(whole: Whole, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("mended_cache")
-@pytest.mark.parametrize("limit", [0, CLAIM, METRICS, EVENTS])
+@pytest.mark.parametrize(
+    "limit", [0, CLAIM, *(pytest.param(late, marks=pytest.mark.slow) for late in (METRICS, EVENTS))]
+)
 def test_a_full_disk_at_any_file(limit: int, tmp_path: Path) -> None:
     """Whatever is written first does not fit: the claim, the metrics, their TensorBoard events."""
     store = tmp_path / "store"

@@ -199,6 +199,7 @@ def test_the_untrained_policy_may_act_in_the_warm_up():
 
 
 @pytest.mark.usefixtures("device")
+@pytest.mark.slow
 def test_the_rows_that_are_kept_are_those_of_the_whole_log():
     whole = collect()
     first, last = collect({"keep": "first:25"}), collect({"keep": "last:25"})

@@ -281,7 +281,7 @@ def test_the_artifact_says_what_it_is(log, known):
 # ---- tasks in groups -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.optimised  # a loop of one turn is compiled otherwise, and only then rounds as the others do
+@pytest.mark.slow  # a loop of one turn is compiled otherwise, and only then rounds as the others do
 @pytest.mark.parametrize("layer", [LEARNED, {"reward": "known", "unit": "episode"}], ids=["rows", "episodes"])
 def test_whatever_the_groups_of_tasks_the_bits_are_the_same(log, layer):
     layers = layer, {"threshold": 0.7}
