@@ -40,10 +40,7 @@ def pass_over(whole: Whole, store: Path, name: str, checkpoint: Path) -> str:
 
 # ------------------------------------------------------------------------------------------------------ a sample
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    LEARNING,
-)
+@pytest.mark.parametrize("name", LEARNING)
 def test_killed_while_it_learns(whole: Whole, start: Callable[..., Running], name: str, tmp_path: Path) -> None:
     """And once more at a fault point, or a checkpoint is damaged. It never begins anew."""
     stage, chance = STAGES[name], draw(name)
