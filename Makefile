@@ -1,6 +1,6 @@
 # Everything a stranger needs: `make demo` and `make test` work on a fresh machine with Python 3.11 to 3.13.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test slow smoke bench results
+.PHONY: help setup demo check test learn slow smoke bench results
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -41,11 +41,13 @@ check: $(STAMP) ## format, lint, types, floors
 	$(BIN)/lint-imports
 
 # Most of the tests' time goes to compiling programs that run once, so these are compiled the short way (a quarter of the
-# time), if this jaxlib knows how; the tests marked `optimised`, and all of `slow`, have them as users do.
+# time), if this jaxlib knows how; those of `learn` and `slow` have them as users do.
 SHORT := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
 test: $(STAMP) ## the tests, without the slow ones
 	XLA_FLAGS="$$XLA_FLAGS $$(XLA_FLAGS='$(SHORT)' $(BIN)/python -c 'import jax; jax.devices()' >/dev/null 2>&1 && echo '$(SHORT)')" \
 		$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not optimised"
+
+learn: $(STAMP) ## the tests that learn, or compare bits that only optimised programs agree in
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "optimised and not slow"
 
 slow: $(STAMP) ## the slow tests: kills at many times, learning with all controls
