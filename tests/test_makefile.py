@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TARGETS = ("help", "setup", "demo", "check", "test", "slow", "smoke", "bench", "results")
+TARGETS = ("help", "setup", "demo", "check", "test", "learn", "slow", "smoke", "bench", "results")
 
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
