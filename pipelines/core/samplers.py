@@ -30,6 +30,11 @@ def pooled(logs: Log, key: Array, batch_size: int) -> Transition:
     flat = jax.random.randint(key, (batch_size,), 0, ends[-1])
     task = jnp.searchsorted(ends, flat, side="right")
     row = flat - (ends - logs.size)[task]
+    return rows_of(logs, task, row)
+
+
+def rows_of(logs: Log, task: Array, row: Array) -> Transition:
+    """Rows `row [...]` of the logs `task [...]` of a stack `[T, ...]`."""
     slot = row + logs.episode[task, row]
     return Transition(
         obs=logs.obs[task, slot],
@@ -114,20 +119,6 @@ def some_of(mask: Array, key: Array, count: int) -> Array:
     luck = jnp.where(mask, jax.random.uniform(key, (size,)), -1.0)
     luck, chosen = jax.lax.top_k(luck, min(count, size))
     return jnp.sort(jnp.where(luck >= 0, chosen, size)).astype(jnp.int32)
-
-
-def rows_of(logs: Log, task: Array, row: Array) -> Transition:
-    """Rows `row [...]` of the logs `task [...]` of a stack `[T, ...]`."""
-    slot = row + logs.episode[task, row]
-    return Transition(
-        obs=logs.obs[task, slot],
-        action=logs.action[task, row],
-        reward=logs.reward[task, row],
-        next_obs=logs.obs[task, slot + 1],
-        terminal=logs.terminal[task, row],
-        truncated=logs.truncated[task, row],
-        outcome=logs.outcome[task, row],
-    )
 
 
 def relabelled(logs: Log, found: Relabelled) -> tuple[Transition, Transition]:

@@ -29,7 +29,7 @@ from pipelines.rollouts import loop
 from pipelines.stages import learners
 from pipelines.stages.blocks import Plan, run_blocks
 from pipelines.stages.collect import episode_returns
-from pipelines.stages.parts import divide, in_parts
+from pipelines.stages.parts import divide, in_parts, sorted_out
 from pipelines.tasks import registry
 
 Play = Callable[[Any, Any], "Played"]  # acting [T, ...] and keys [T], on the devices -> Played [T, E, ...] in numpy
@@ -66,9 +66,7 @@ def run(work: Work) -> Product:
         return [joined(one, whose[i], updates) for i, one in zip(numbers, each, strict=True)]
 
     groups = divide([1] * len(tasks), work.tasks_at_once)
-    found = in_parts(work, groups, play)
-    columns = {i: one for group, part in zip(groups, found, strict=True) for i, one in zip(group, part, strict=True)}
-    return product(card, family, tasks, [columns[i] for i in range(len(tasks))])
+    return product(card, family, tasks, sorted_out(groups, in_parts(work, groups, play)))
 
 
 def all_guests(
