@@ -23,7 +23,7 @@ from pipelines.core.work import Product, Work
 from pipelines.stages import learners
 from pipelines.stages.blocks import Plan, run_blocks, snapshot_arrays
 from pipelines.stages.collect_host import Collection
-from pipelines.stages.keeping import in_order, kept
+from pipelines.stages.keeping import in_order, kept, refuse_lost
 from pipelines.stages.pacing import action_of, draw_from, env_keys, learn, updates_at
 from pipelines.stages.parts import divide, in_parts, joined, sorted_out
 from pipelines.tasks import registry
@@ -150,11 +150,14 @@ def run(work: Work) -> Product:
 
 
 def collect(work: Work, family: TaskFamily, tasks: tuple[Task, ...], algorithm: Algorithm) -> Collected:
-    """What `algorithm` sees while it learns on each of `tasks`, all at once."""
+    """What `algorithm` sees while it learns on each of `tasks`, all at once. Raises StageFailed where a family's
+    episodes end otherwise than it says."""
     config: Any = work.config
     drive = on_host if isinstance(family, HostFamily) else on_devices
     logs, snapshots, diverged = drive(work, family, tasks, algorithm)
     each = [Log(*(column[index] for column in logs)) for index in range(len(tasks))]
+    for task, one in zip(tasks, each, strict=True):
+        refuse_lost(one, task.name)
     kept_of = [kept(one if config.num_envs == 1 else in_order(one), config.keep) for one in each]
     return Collected(kept_of, snapshots, diverged)
 

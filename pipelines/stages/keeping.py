@@ -3,7 +3,21 @@
 import numpy as np
 
 from pipelines.core.configs.stages import parse_keep
+from pipelines.core.errors import StageFailed
 from pipelines.core.types import Log
+
+
+def refuse_lost(logs: Log, task: str) -> None:
+    """Raises StageFailed if a log, or one of several `[E, ...]`, had more episodes than room for their observations:
+    what has no slot is dropped, and every later row would be read beside another's."""
+    size = np.asarray(logs.size)
+    last = np.take_along_axis(np.asarray(logs.episode), (size - 1)[..., None], -1)[..., 0]
+    slots = np.asarray(logs.obs).shape[size.ndim]
+    if (size + last + 1 > slots).any():
+        raise StageFailed(
+            f"episodes of task {task} end before the horizon, which the family says they do not",
+            "say so in the family: terminates=True, or may_fail=True where physics can diverge",
+        )
 
 
 def in_order(logs: Log) -> Log:

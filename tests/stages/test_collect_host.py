@@ -6,7 +6,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from pipelines.core.errors import StageFailed
 from pipelines.core.types import Log, transitions
 from pipelines.stages import learners
 from pipelines.stages.registry import STAGES
@@ -131,7 +133,7 @@ class Placed(NamedTuple):
     diverged: jax.Array
 
 
-def failing(family):
+def failing(family, may_fail=True):
     """The line on a device engine whose physics fail at each episode's fourth step, in task 1 only."""
 
     def reset(task, key):
@@ -145,7 +147,7 @@ def failing(family):
         reward = family.reward(task, state.place, action, place, outcome)
         return Placed(place, state.steps + 1, diverged), place, reward, terminal, outcome
 
-    return dataclasses.replace(family, reset=reset, step=step, may_fail=True)
+    return dataclasses.replace(family, reset=reset, step=step, may_fail=may_fail)
 
 
 def test_failed_physics_of_a_device_engine_are_marked_named_and_counted(monkeypatch):
@@ -155,3 +157,10 @@ def test_failed_physics_of_a_device_engine_are_marked_named_and_counted(monkeypa
     assert talk.notes == ["the physics failed in 11 episode(s) of task times 1; they are truncated there"]
     np.testing.assert_array_equal(np.flatnonzero(log_of(artifact, 0).truncated), [*range(3, 45, 4), 44])
     np.testing.assert_array_equal(np.flatnonzero(log_of(artifact, 1).truncated), [6, 13, 20, 27, 34, 41, 44])
+    assert [len(log_of(artifact, task).obs) for task in (0, 1)] == [45 + 12, 45 + 7]
+
+
+def test_observations_that_have_no_room_are_not_lost_in_silence(monkeypatch):
+    with pytest.raises(StageFailed, match="episodes of task times 1 end before the horizon") as caught:
+        collect(monkeypatch, failing(line(horizon=7, num_tasks=3), may_fail=False))
+    assert "may_fail=True" in caught.value.hint
