@@ -213,6 +213,18 @@ def stored(stage: str, product: Product, config: Config, seed: int = 0) -> Store
     return Stored(card, product.arrays)
 
 
+def log_of(artifact: Stored, task: int = 0) -> Log:
+    """One task's log out of a replay-log."""
+    columns = artifact.tree[task_leaf(task)]
+    return Log(**{name: columns[name] for name in Log._fields})
+
+
+def bits(made: Any) -> dict[str, bytes]:
+    """path -> the bytes of each array of an artifact, or of a tree."""
+    tree = made.tree if isinstance(made, Stored) else made
+    return {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in jax.tree.leaves_with_path(tree)}
+
+
 def shapes_of(tree: dict[str, Any]) -> dict[str, Any]:
     """path -> what has a shape, as a card's table of arrays."""
     return {

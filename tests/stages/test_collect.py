@@ -12,7 +12,7 @@ from pipelines.core.configs.stages import CollectConfig
 from pipelines.core.types import Log, transitions
 from pipelines.stages import collect, learners
 from pipelines.tasks import point, registry
-from tests.toys import AGENTS, Stored, line, run
+from tests.toys import AGENTS, Stored, line, log_of, run
 
 TINY = {"steps": 90, "random_steps": 60, "block_steps": 30, "num_snapshots": 3, "agent": AGENTS["sac"]}
 
@@ -36,11 +36,6 @@ def four() -> Stored:
 @pytest.fixture(scope="module")
 def three() -> Stored:
     return run("collect", {}, TINY)
-
-
-def log_of(artifact: Stored, task: int) -> Log:
-    columns = artifact.tree[f"task_{task:04d}"]
-    return Log(**{name: columns[name] for name in Log._fields})
 
 
 def test_every_transition_is_there_in_order(three):

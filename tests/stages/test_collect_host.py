@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from pipelines.core.errors import StageFailed
-from pipelines.core.types import Log, transitions
+from pipelines.core.types import transitions
 from pipelines.stages import learners
 from pipelines.stages.registry import STAGES
 from pipelines.tasks import registry
-from tests.toys import AGENTS, Memory, Stored, Talk, hosted, line, run, stored, work
+from tests.toys import AGENTS, Memory, Stored, Talk, hosted, line, log_of, run, stored, work
 
 TINY = {
     "family": "line/toy",
@@ -24,11 +24,6 @@ TINY = {
     "agent": AGENTS["sac"],
 }
 FAMILY = line(horizon=7, ends_at=0.9, num_tasks=3)
-
-
-def log_of(artifact: Stored, task: int) -> Log:
-    columns = artifact.tree[f"task_{task:04d}"]
-    return Log(**{name: columns[name] for name in Log._fields})
 
 
 def collect(monkeypatch, family, *layers, checkpoint=None, tell=None) -> Stored:

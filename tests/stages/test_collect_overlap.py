@@ -2,16 +2,15 @@
 
 import time
 
-import jax
 import numpy as np
 import pytest
 
 from pipelines.core.errors import StageFailed
-from pipelines.core.types import Log, transitions
+from pipelines.core.types import transitions
 from pipelines.stages import collect_host
 from pipelines.stages.registry import STAGES
 from pipelines.tasks import registry
-from tests.toys import AGENTS, Hosted, Memory, Stored, Talk, hosted, line, stored, work
+from tests.toys import AGENTS, Hosted, Memory, Stored, Talk, bits, hosted, line, log_of, stored, work
 
 TINY = {
     "family": "line/toy",
@@ -29,18 +28,6 @@ def collect(monkeypatch, *layers, family=None, checkpoint=None, tell=None) -> St
     monkeypatch.setattr(registry, "find", lambda name: family or hosted(FAMILY))
     order = work("collect", {}, TINY, *layers, checkpoint=checkpoint, tell=tell)
     return stored("collect", STAGES["collect"].load()(order), order.config)
-
-
-def log_of(artifact: Stored, task: int = 0) -> Log:
-    columns = artifact.tree[f"task_{task:04d}"]
-    return Log(**{name: columns[name] for name in Log._fields})
-
-
-def bits(artifact: Stored) -> dict[str, bytes]:
-    return {
-        jax.tree_util.keystr(path): np.asarray(leaf).tobytes()
-        for path, leaf in jax.tree.leaves_with_path(artifact.tree)
-    }
 
 
 def test_bits_do_not_depend_on_which_of_them_is_faster(monkeypatch):

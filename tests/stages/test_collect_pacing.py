@@ -13,7 +13,7 @@ from pipelines.stages import learners, pacing
 from pipelines.stages.blocks import Plan
 from pipelines.stages.registry import STAGES
 from pipelines.tasks import registry
-from tests.toys import AGENTS, Memory, Stored, Talk, hosted, line, make_log, run, stacked, stored, work
+from tests.toys import AGENTS, Memory, Stored, Talk, bits, hosted, line, log_of, make_log, run, stacked, stored, work
 
 TINY = {
     "family": "line/toy",
@@ -40,18 +40,6 @@ def host(monkeypatch: pytest.MonkeyPatch) -> None:
 def collect(*layers, checkpoint=None, tell=None) -> Stored:
     order = work("collect", {}, TINY, *layers, checkpoint=checkpoint, tell=tell)
     return stored("collect", STAGES["collect"].load()(order), order.config)
-
-
-def log_of(artifact: Stored, task: int = 0) -> Log:
-    columns = artifact.tree[f"task_{task:04d}"]
-    return Log(**{name: columns[name] for name in Log._fields})
-
-
-def bits(artifact: Stored) -> dict[str, bytes]:
-    return {
-        jax.tree_util.keystr(path): np.asarray(leaf).tobytes()
-        for path, leaf in jax.tree.leaves_with_path(artifact.tree)
-    }
 
 
 def assert_near(mine: Log, own: Log) -> None:

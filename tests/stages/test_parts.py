@@ -2,13 +2,12 @@
 
 import dataclasses
 
-import jax
 import numpy as np
 import pytest
 
 from pipelines.stages.parts import divide, joined
 from pipelines.stages.registry import STAGES
-from tests.toys import AGENTS, Memory, Stored, Talk, log_artifact, stored, work
+from tests.toys import AGENTS, Memory, Stored, Talk, bits, log_artifact, stored, work
 
 
 @pytest.mark.parametrize(
@@ -37,10 +36,6 @@ def test_joined_is_in_the_order_of_the_tasks():
     ]
     np.testing.assert_array_equal(joined(groups, [part["a"] for part in parts]), [[0], [1], [2], [3]])
     np.testing.assert_array_equal(joined(groups, [part["s"] for part in parts], axis=1), [[0, 10, 20, 30]])
-
-
-def bits(tree):
-    return {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in jax.tree.leaves_with_path(tree)}
 
 
 pytestmark = pytest.mark.optimised  # a loop of one turn is compiled otherwise, and only then rounds as the others do

@@ -9,7 +9,7 @@ import pytest
 from pipelines.core.errors import UsageError
 from pipelines.stages import judging
 from pipelines.stages.registry import STAGES
-from tests.toys import AGENTS, Memory, Stored, Talk, log_artifact, run, stored, work
+from tests.toys import AGENTS, Memory, Stored, Talk, bits, log_artifact, run, stored, work
 
 FIELDS = {
     "algorithm": "bc",
@@ -30,10 +30,6 @@ def log() -> Stored:
 def train(log, *layers, checkpoint=None, tell=None) -> Stored:
     order = work("train", {"log": log}, FIELDS, *layers, checkpoint=checkpoint, tell=tell)
     return stored("train", STAGES["train"].load()(order), order.config)
-
-
-def bits(tree) -> dict[str, bytes]:
-    return {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in jax.tree.leaves_with_path(tree)}
 
 
 def said(tell: Talk, log: Stored) -> np.ndarray:
