@@ -8,6 +8,7 @@ round differently: that is why the programs are launched one per device.)
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -16,6 +17,18 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 MAPPINGS = ("auto", "map", "vmap")
+
+
+@dataclass(frozen=True)
+class Shares:
+    """A tree in pieces, one for each device: what a loop of many small programs hands from one to the next. To make
+    arrays of it that span the devices (`TaskAxis.whole`) takes longer than such a program."""
+
+    of: list[Any]
+
+    def parts(self) -> "tuple[Shares, ...]":
+        """Of a tuple: its parts, each in pieces."""
+        return tuple(Shares(list(part)) for part in zip(*self.of, strict=True))
 
 
 class TaskAxis:
@@ -54,14 +67,44 @@ class TaskAxis:
         return jax.device_put(tree, NamedSharding(self._sharding.mesh, PartitionSpec()))
 
     def get(self, tree: Any) -> Any:
-        """Padded device leaves -> numpy leaves `[T, ...]`."""
+        """Padded device leaves, or Shares -> numpy leaves `[T, ...]`."""
+        if isinstance(tree, Shares):
+            return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: self.num_tasks], *tree.of)
         return jax.tree.map(lambda leaf: np.asarray(leaf)[: self.num_tasks], tree)
 
-    def over_tasks(self, one: Callable[..., Any], donate: tuple[int, ...] = (), shared: int = 0) -> Callable[..., Any]:
+    def split(self, tree: Any) -> Shares:
+        """Padded device leaves, or numpy leaves `[T, ...]`, which stay on the host -> each device's share."""
+        if isinstance(tree, Shares):
+            return tree
+        structure: Any
+        leaves, structure = jax.tree.flatten(tree)
+        held = [self._shares(leaf) for leaf in leaves]
+        return Shares([structure.unflatten([shares[at] for shares in held]) for at in range(len(self.devices))])
+
+    def _shares(self, leaf: Any) -> list[Any]:
+        if isinstance(leaf, jax.Array):
+            on = {shard.device: shard.data for shard in leaf.addressable_shards}
+            return [on[device] for device in self.devices]
+        extra = self.padded - self.num_tasks
+        return np.split(np.concatenate([leaf, *[leaf[:1]] * extra]) if extra else leaf, len(self.devices))
+
+    def whole(self, shares: Shares) -> Any:
+        """-> leaves that span the devices."""
+
+        def join(*parts: jax.Array) -> jax.Array:
+            shape = (self.padded, *parts[0].shape[1:])
+            return jax.make_array_from_single_device_arrays(shape, self._sharding, list(parts))
+
+        return jax.tree.map(join, *shares.of)
+
+    def over_tasks(
+        self, one: Callable[..., Any], donate: tuple[int, ...] = (), shared: int = 0, whole: bool = True
+    ) -> Callable[..., Any]:
         """`one(step, *args)` for one task -> `all(step, *args)` for padded leaves `[T, ...]`, compiled.
 
         `step` is an unmapped int32, so that `lax.cond` on it stays a branch. `donate` counts `step` as 0. The first
-        `shared` of `args` are the same for all tasks (`replicate`).
+        `shared` of `args` are the same for all tasks (`replicate`). Arguments may be Shares; without `whole` the result
+        is, too.
         """
 
         def share(step: Any, *args: Any) -> Any:
@@ -74,21 +117,8 @@ class TaskAxis:
         pool = ThreadPoolExecutor(len(self.devices))  # compiles for all devices at once, too
 
         def call(step: int, *args: Any) -> Any:
-            return self._join(list(pool.map(lambda mine: program(np.int32(step), *mine), self._split(args))))
+            shares = zip(*(self.split(arg).of for arg in args), strict=True)
+            found = Shares(list(pool.map(lambda mine: program(np.int32(step), *mine), shares)))
+            return self.whole(found) if whole else found
 
         return call
-
-    def _split(self, tree: Any) -> list[Any]:
-        """Each device's share of every leaf, without a copy."""
-        leaves: list[jax.Array]
-        structure: Any
-        leaves, structure = jax.tree.flatten(tree)
-        held = [{shard.device: shard.data for shard in leaf.addressable_shards} for leaf in leaves]
-        return [structure.unflatten([leaf[device] for leaf in held]) for device in self.devices]
-
-    def _join(self, shares: list[Any]) -> Any:
-        def whole(*parts: jax.Array) -> jax.Array:
-            shape = (self.padded, *parts[0].shape[1:])
-            return jax.make_array_from_single_device_arrays(shape, self._sharding, list(parts))
-
-        return jax.tree.map(whole, *shares)

@@ -128,7 +128,7 @@ class Player:
             return jax.vmap(one, in_axes=(None, 0, 0, 0, 0))(acting, memory, pending, act_key, start_key)
 
         self.open, self.numbered = axis.over_tasks(opened), axis.over_tasks(numbered)
-        self.started, self.act = axis.over_tasks(started), axis.over_tasks(acted, donate=(2,))
+        self.started, self.act = axis.over_tasks(started), axis.over_tasks(acted, donate=(2,), whole=False)
 
     def episode(
         self, simulator: Simulator, acting: Any, memory: Any, before: Pending | None, reset_key: Any, steps_key: Any
@@ -148,8 +148,9 @@ class Player:
         ended, rewards = np.zeros(lead, bool), np.zeros((*lead, horizon), np.float32)
         path = np.repeat(where(pending.obs)[:, :, None], horizon + 1, axis=2)
         value, length = np.full(lead, np.nan, np.float32), np.zeros(lead, np.int32)
+        acting, memory, start_key, steps_key = (axis.split(one) for one in (acting, memory, start_key, steps_key))
         for t in range(horizon):
-            memory, action, found = self.act(t, acting, memory, axis.put(pending), start_key, steps_key)
+            memory, action, found = self.act(t, acting, memory, axis.split(pending), start_key, steps_key).parts()
             value = axis.get(found) if t == 0 else value
             moved = move(family, simulator, pending.obs, np.full(lead, t), axis.get(action))
             rewards[..., t] = np.where(ended, 0.0, moved.row.reward)
@@ -164,7 +165,7 @@ class Player:
             if over.any():
                 obs = simulator.reset(over.reshape(-1), drawn).reshape(moved.row.next_obs.shape)
                 pending = pending._replace(obs=obs.astype(family.space.obs_dtype))
-        return Played(rewards, path, value, length, memory, pending)
+        return Played(rewards, path, value, length, axis.whole(memory), pending)
 
 
 def zero_shot(

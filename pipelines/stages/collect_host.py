@@ -69,7 +69,7 @@ class Collection:
         self._draw = draw_from(config, algorithm, family.space)
         self._beside = ThreadPoolExecutor(1)
         self._open = axis.over_tasks(self._opened)
-        self._act = axis.over_tasks(self._acted, donate=(2,))
+        self._act = axis.over_tasks(self._acted, donate=(2,), whole=False)
         self._learn = axis.over_tasks(self._learned, donate=(1, 2))
         self._copy = axis.over_tasks(lambda step, learner: jax.tree.map(jnp.copy, algorithm.acting(learner)))
 
@@ -206,8 +206,9 @@ class Collection:
         """A block of control steps. -> (memory, where everything is then, its rows, mean return `[T]` of the episodes
         that ended)"""
         rows, returns = [], []
+        acting, memory, keys = (self.axis.split(tree) for tree in (acting, memory, self.keys))
         for n in range(step, step + self.config.block_steps, self.config.num_envs):
-            memory, action, noise = self._act(n, acting, memory, self.axis.put(moving.pending), self.keys)
+            memory, action, noise = self._act(n, acting, memory, self.axis.split(moving.pending), keys).parts()
             moving, row, ended = self._moved(moving, self.axis.get(action), self.axis.get(noise))
             rows.append(row)
             returns.append(ended)
@@ -216,7 +217,7 @@ class Collection:
         count = ended.sum((0, 2))
         mean = np.where(count, np.where(ended, found, 0.0).sum((0, 2)) / np.maximum(count, 1), np.nan)
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves, 1), *rows)
-        return memory, moving._replace(simulator=self.simulator.state()), stacked, mean
+        return self.axis.whole(memory), moving._replace(simulator=self.simulator.state()), stacked, mean
 
     def _moved(self, moving: Moving, action: np.ndarray, noise: np.ndarray) -> tuple[Moving, Rows, np.ndarray]:
         """-> (where everything is now, the rows `[T, E, ...]`, returns `[T, E]` of episodes that ended, else NaN)"""
