@@ -7,12 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
 QUIET, NORMAL, VERBOSE = -1, 0, 1
-_settings = {"level": NORMAL, "debug": False}
+_settings = {"level": NORMAL, "debug": False, "process": 0}
 
 
 def configure(quiet: int, verbose: int, debug: bool) -> None:
     """What `-q`, `-v` (each may be repeated) and `--debug` said."""
     _settings.update(level=verbose - quiet, debug=debug)
+
+
+def follow(process: int) -> None:
+    """This is a further process of a crew: the first one prints the results, and this one's talk says whose it is."""
+    _settings["process"] = process
 
 
 def debugging() -> bool:
@@ -22,14 +27,15 @@ def debugging() -> bool:
 
 def live() -> bool:
     """True where a moving progress bar makes sense: stderr is a terminal, and nobody asked for calm."""
-    if os.environ.get("CI") or os.environ.get("TERM") == "dumb" or _settings["level"] < NORMAL:
+    if os.environ.get("CI") or os.environ.get("TERM") == "dumb" or _settings["level"] < NORMAL or _settings["process"]:
         return False
     return sys.stderr.isatty()
 
 
 def out(text: str) -> None:
     """A result."""
-    _print(text, sys.stdout)
+    if not _settings["process"]:
+        _print(text, sys.stdout)
 
 
 def out_json(value: Any) -> None:
@@ -40,7 +46,7 @@ def out_json(value: Any) -> None:
 def talk(text: str, level: int = NORMAL) -> None:
     """A line for the person watching, on stderr."""
     if _settings["level"] >= level:
-        _print(text, sys.stderr)
+        _print(f"process {_settings['process']}: {text}" if _settings["process"] else text, sys.stderr)
 
 
 def error(cause: str, hint: str = "") -> None:

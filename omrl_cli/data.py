@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omrl_cli import console, files, stage
+from omrl_cli import console, files, launch, stage
 from omrl_cli.launch import Order
 from omrl_cli.options import Common, OneStage
 from omrl_cli.orders import configure, find_parent, spec_of, yaml_file
@@ -24,7 +24,8 @@ SHADES = " ░▒▓█"
 def import_(common: OneStage, source: Path, mapping: Path | None, flags: Mapping[str, Any]) -> None:
     """`omrl import`: prints what was read, the verdict on it, and the id."""
     order, shelf = _order(common, source, mapping, flags), common.shelf()
-    done = stage.carry_out(order, shelf, common)
+    with launch.joined(common) as how:
+        done = stage.carry_out(order, shelf, common, how)
     if done is None:
         return
     card, made = done

@@ -5,14 +5,16 @@ import importlib
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from omrl_cli import console
 from omrl_cli.options import Running
 from omrl_cli.standing import decide, each, stand, unfinished
+from pipelines.core import platform
 from pipelines.core.configs.base import Config
+from pipelines.core.crew import ALONE, KEEP, RESUME, RUN, Crew, Dismissed
 from pipelines.core.errors import OmrlError, StageFailed
 from pipelines.core.interrupt import deferred_interrupt
 from pipelines.core.work import Product, Work
@@ -40,12 +42,24 @@ class How:
     devices: int | None = None
     checkpoint_s: float = 60.0
     tasks_at_once: int | None = None
+    crew: Crew = ALONE
 
     @classmethod
     def of(cls, common: Running) -> "How":
-        """What the options of a subcommand say."""
+        """What the options of a subcommand say. Waits for the other processes, if there are any."""
         done = (common.force, common.resume, common.accept_stale)
-        return cls(*done, common.devices, common.checkpoint_s, common.tasks_at_once)
+        crew = platform.join(common.cluster, common.devices) if common.cluster and not common.dry_run else ALONE
+        if not crew.leads:
+            console.follow(crew.number)
+        return cls(*done, common.devices, common.checkpoint_s, common.tasks_at_once, crew)
+
+
+@contextlib.contextmanager
+def joined(common: Running) -> Iterator[How]:
+    """How to run, together with the other processes if there are any: they hear of it if this one fails inside."""
+    how = How.of(common)
+    with how.crew.together():
+        yield how
 
 
 @dataclass(frozen=True)
@@ -76,8 +90,14 @@ class Order:
 
 # ------------------------------------------------------------------------------------------------------ running
 def execute(order: Order, shelf: Shelf, how: How, title: str = "") -> tuple[Card, bool]:
-    """(card, whether it was made now). Raises what `decide` and the stage raise, Interrupted on Ctrl-C and SIGTERM."""
-    title = title or order.spec.name
+    """(card, whether it was made now). Raises what `decide` and the stage raise, Interrupted on Ctrl-C and SIGTERM.
+
+    Of several processes the leader does this, and the others their share of it.
+    """
+    return (_lead if how.crew.leads else _follow)(order, shelf, how, title or order.spec.name)
+
+
+def _lead(order: Order, shelf: Shelf, how: How, title: str) -> tuple[Card, bool]:
     standing = stand(order, shelf)
     if standing.cursor is not None and standing.card is None:
         with shelf.claim(order.id):  # if a process is at it, say which, and not that a run was broken off
@@ -92,6 +112,7 @@ def execute(order: Order, shelf: Shelf, how: How, title: str = "") -> tuple[Card
             # Killed after its artifact was whole: a claim sweeps what it left. (Or another process is at work there.)
             with contextlib.suppress(StageFailed), shelf.claim(order.id):
                 pass
+        how.crew.meet(KEEP)
         return standing.card, False
     resumed = f"  resuming at {standing.cursor}" if todo == "resume" else ""
     console.talk(f"{title}: {order}{resumed}")
@@ -100,6 +121,7 @@ def execute(order: Order, shelf: Shelf, how: How, title: str = "") -> tuple[Card
         with shelf.claim(order.id) as claim:
             # Another process may have made it between the look above and the claim.
             if not how.force and todo == "run" and (now := stand(order, shelf)).state == "up to date" and now.card:
+                how.crew.meet(KEEP)
                 return now.card, False
             return _make(order, shelf, claim, replace(how, resume=todo == "resume"), title), True
     except KeyboardInterrupt:
@@ -112,8 +134,8 @@ def execute(order: Order, shelf: Shelf, how: How, title: str = "") -> tuple[Card
 def _make(order: Order, shelf: Shelf, claim: Claim, how: How, title: str) -> Card:
     if not how.resume:
         claim.clear()
-    cards = {role: each(refs, shelf.find) for role, refs in order.parents.items()}
-    inputs = {role: each(found, shelf.artifact) for role, found in cards.items()}
+    how.crew.meet(RESUME if how.resume else RUN)
+    cards, inputs = _inputs(order, shelf)
     start = time.monotonic()
     product, platform = _run(order, inputs, claim, how, title)
     seconds = time.monotonic() - start
@@ -129,14 +151,35 @@ def _make(order: Order, shelf: Shelf, claim: Claim, how: How, title: str) -> Car
         platform=platform,
         seconds=seconds,
     )
+    how.crew.meet()
     console.talk(f"{title}: made {shelf.alias(card.id)} {card.ref} in {console.duration(seconds)}")
     return card
 
 
+def _follow(order: Order, shelf: Shelf, how: How, title: str) -> tuple[Card, bool]:
+    """A follower's share of what the leader does, and the card of what it made."""
+    word = how.crew.meet()
+    if word != KEEP:
+        if order.spec.divided:
+            how = replace(how, resume=word == RESUME)
+            with contextlib.suppress(Dismissed):
+                _run(order, _inputs(order, shelf)[1], shelf.claimed(order.id), how, title)
+        how.crew.meet()
+    card = shelf.newest(order.id)
+    if card is None:
+        raise StageFailed(f"{title}: {order.id} is not in {shelf.root}", "all processes must see the same --store")
+    return card, word != KEEP
+
+
+def _inputs(order: Order, shelf: Shelf) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(cards, artifacts) of the order's parents."""
+    cards = {role: each(refs, shelf.find) for role, refs in order.parents.items()}
+    return cards, {role: each(found, shelf.artifact) for role, found in cards.items()}
+
+
 def _run(order: Order, inputs: Mapping[str, Any], claim: Claim, how: How, title: str) -> tuple[Product, dict[str, Any]]:
-    """The stage itself. jax is set up here, before anything imports it."""
-    from omrl_cli.progress import Teller
-    from pipelines.core import platform
+    """The stage itself. jax is set up here, before anything imports it. A follower is dismissed (parts.py)."""
+    from omrl_cli.progress import Teller, read_rows
 
     with deferred_interrupt() as interrupted:  # native modules take an interrupt for a failed import, or crash
         platform.prepare(how.devices)
@@ -146,10 +189,15 @@ def _run(order: Order, inputs: Mapping[str, Any], claim: Claim, how: How, title:
     if interrupted():
         raise KeyboardInterrupt
     checkpoint = DiskCheckpoint(claim.checkpoint, how.checkpoint_s)
-    with deferred_interrupt(strike=True) as interrupted, Teller(title, claim.folder, resumed=how.resume) as tell:
-        product = run(Work(order.config, order.seed, inputs, checkpoint, tell, how.tasks_at_once))
+    folders = [claim.folder, *(claim.folder / f"process-{number}" for number in range(1, how.crew.count))]
+    told = folders[how.crew.number]
+    with deferred_interrupt(strike=True) as interrupted, Teller(title, told, resumed=how.resume) as tell:
+        product = run(Work(order.config, order.seed, inputs, checkpoint, tell, how.tasks_at_once, crew=how.crew))
         if interrupted():
             raise KeyboardInterrupt
+        for folder in folders[1:]:  # what the others had to tell of their parts
+            for step, values in read_rows(folder / "metrics.jsonl"):
+                tell.metrics(step, {name: float("nan" if one is None else one) for name, one in values.items()})
     for path in checkpoint.ignored:
         console.talk(f"{title}: passed over the damaged checkpoint {path}")
     return product, machine | {"peak_memory_bytes": peak_memory()}

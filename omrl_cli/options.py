@@ -104,6 +104,16 @@ class Running(Configuring):
             show_default=False,
         ),
     ] = None
+    cluster: Annotated[
+        str | None,
+        option(
+            "--cluster",
+            metavar="JOB",
+            envvar="OMRL_CLUSTER",
+            help="One of several processes that share the tasks: auto (Slurm, MPI, TPU pods) or HOST:PORT,N,I.",
+            show_default=False,
+        ),
+    ] = None
     checkpoint_s: Annotated[
         float,
         option("--checkpoint-s", metavar="S", min=0, envvar="OMRL_CHECKPOINT_S", help="Seconds between checkpoints."),

@@ -40,13 +40,14 @@ class Done:
 
 def command(common: Running, name: str, seeds: Sequence[int], only: Sequence[str] | None) -> None:
     """`omrl run`."""
-    recipe = load(name)
-    jobs = choose(jobs_of(recipe, common.preset, seeds, common.sets), recipe, only)
-    shelf, how = common.shelf(), How.of(common)
-    if common.dry_run:
-        plan.show(forecast(jobs, shelf, how), common.as_json)
-    else:
-        tell(recipe, run(jobs, shelf, how), shelf, common.as_json)
+    with launch.joined(common) as how:
+        recipe = load(name)
+        jobs = choose(jobs_of(recipe, common.preset, seeds, common.sets), recipe, only)
+        shelf = common.shelf()
+        if common.dry_run:
+            plan.show(forecast(jobs, shelf, how), common.as_json)
+        else:
+            tell(recipe, run(jobs, shelf, how), shelf, common.as_json)
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -13,12 +13,13 @@ from pipelines.store.shelf import Shelf
 
 def run(name: str, common: OneStage, refs: Mapping[str, Sequence[str]], flags: Mapping[str, Any]) -> None:
     """`omrl collect`, `train`, ...: prints the id of the artifact, made now or long ago."""
-    spec = spec_of(name)
-    config = configure(spec, common.preset, common.config, flags, common.sets)
-    shelf = common.shelf()
-    parents = find_parents(spec, refs, shelf)
-    seed = seed_of(parents) if common.seed is None else common.seed
-    done = carry_out(Order(spec, config, seed, refs_of(parents), common.name), shelf, common)
+    with launch.joined(common) as how:
+        spec = spec_of(name)
+        config = configure(spec, common.preset, common.config, flags, common.sets)
+        shelf = common.shelf()
+        parents = find_parents(spec, refs, shelf)
+        seed = seed_of(parents) if common.seed is None else common.seed
+        done = carry_out(Order(spec, config, seed, refs_of(parents), common.name), shelf, common, how)
     if done is None:
         return
     if common.as_json:
@@ -27,9 +28,8 @@ def run(name: str, common: OneStage, refs: Mapping[str, Sequence[str]], flags: M
         console.out(done[0].id)
 
 
-def carry_out(order: Order, shelf: Shelf, common: OneStage) -> tuple[Card, bool] | None:
+def carry_out(order: Order, shelf: Shelf, common: OneStage, how: How) -> tuple[Card, bool] | None:
     """(card, whether it was made now); None after a dry run, which prints the plan."""
-    how = How.of(common)
     if not common.dry_run:
         return launch.execute(order, shelf, how)
     console.talk(launch.indented(order), console.VERBOSE)

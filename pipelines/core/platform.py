@@ -1,10 +1,16 @@
 """How jax is set up, in one place and before it is imported for the first time: devices, cache, precision."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
-from pipelines.core.errors import UsageError
+import numpy as np
+
+from pipelines.core.crew import HINT, Crew, place
+from pipelines.core.errors import StageFailed, UsageError
+
+_LEAVE_S = 60  # how long a process of several waits for the others before it ends; they have met before
 
 
 def cache_dir() -> Path:
@@ -40,6 +46,38 @@ def prepare(devices: int | None = None) -> None:
     jax.config.update("jax_compilation_cache_dir", str(directory))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def join(text: str, devices: int | None) -> Crew:
+    """Joins the `jax.distributed` job that `text` names (`crew.place`), with that many host devices of its own; waits
+    until all are there. Raises UsageError where there is no such job, StageFailed where the others do not come."""
+    where = place(text)
+    prepare(devices)
+    import jax
+    from jax.experimental import multihost_utils
+
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from us
+    try:
+        job: Any = dict(zip(("coordinator_address", "num_processes", "process_id"), where or (), strict=False))
+        jax.distributed.initialize(**job, shutdown_timeout_seconds=_LEAVE_S)
+    except ValueError as error:
+        raise UsageError(f"--cluster {text}: {str(error).splitlines()[0]}", HINT) from error
+    except RuntimeError as error:
+        raise StageFailed(f"--cluster {text}: {str(error).splitlines()[0]}", "is every process started?") from error
+
+    def gather(word: int) -> list[int]:
+        return [int(one) for one in multihost_utils.process_allgather(np.int32(word)).reshape(-1)]
+
+    sys.stdout.flush()
+    stdout = os.dup(1)
+    os.dup2(2, 1)  # the first meeting sets up Gloo, which says so on stdout
+    try:
+        crew = Crew(jax.process_index(), jax.process_count(), gather)
+        crew.meet()
+    finally:
+        os.dup2(stdout, 1)
+        os.close(stdout)
+    return crew
 
 
 def describe() -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipelines.core.configs.base import Config
+from pipelines.core.crew import ALONE, Crew
 
 Tree = Any  # a nested dict of arrays, or a NamedTuple of them
 
@@ -64,6 +65,7 @@ class Work:
     tell: Tell
     tasks_at_once: int | None = None  # what fits; None: all
     part: tuple[int, int] = (0, 1)  # which part of how many, where a stage does its tasks in groups
+    crew: Crew = ALONE  # the processes that share the groups
 
 
 @dataclass(frozen=True)

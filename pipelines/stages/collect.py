@@ -134,7 +134,7 @@ def run(work: Work) -> Product:
         raise UsageError(f"overlap: {family.name} moves inside the program that learns", hint)
     tasks = family.tasks("train")
     algorithm = learners.make(config.algorithm, config.agent, family.space, family.discount)
-    groups = divide([config.steps] * len(tasks), work.tasks_at_once)
+    groups = divide([config.steps] * len(tasks), work.tasks_at_once, work.crew.count)
 
     def some(work: Work, numbers: list[int]) -> Collected:
         return collect(work, family, tuple(tasks[number] for number in numbers), algorithm)

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from pipelines.core.crew import Dismissed
 from pipelines.core.work import Work
 
 WASTE = 1.5  # rows held, over rows that there are, above which logs are no longer padded to the longest of all
@@ -43,15 +44,30 @@ def _evenly(tasks: list[int], most: int) -> list[list[int]]:
 
 
 def in_parts(work: Work, groups: list[list[int]], one: Callable[[Work, list[int]], Any]) -> list[Any]:
-    """`one(work, tasks)` for each group: each has checkpoints, and a stretch of the progress, of its own."""
-    if len(groups) == 1:
-        return [one(work, groups[0])]
-    found = []
-    for number, tasks in enumerate(groups):
-        names = f"part {number + 1} of {len(groups)}: {len(tasks)} tasks"
-        work.tell.note(names)
-        found.append(one(replace(work, checkpoint=work.checkpoint.part(number), part=(number, len(groups))), tasks))
-    return found
+    """`one(work, tasks)` for each group: each has checkpoints, and a stretch of the progress, of its own.
+
+    Of several processes each does its share of the groups; then the leader takes up those of the others, which it finds
+    finished in their checkpoints, and the others end here (Dismissed).
+    """
+    crew, several = work.crew, len(groups) > 1
+
+    def do(number: int) -> Any:
+        if not several:
+            return one(work, groups[0])
+        whose = f", of process {number % crew.count}" if crew.count > 1 else ""
+        work.tell.note(f"part {number + 1} of {len(groups)}: {len(groups[number])} tasks{whose}")
+        part = replace(work, checkpoint=work.checkpoint.part(number), part=(number, len(groups)))
+        return one(part, groups[number])
+
+    mine = range(crew.number, len(groups), crew.count)
+    if not crew.leads:
+        for number in mine:
+            do(number)
+        crew.meet()
+        raise Dismissed
+    found = {number: do(number) for number in mine}
+    crew.meet()
+    return [found[number] if number in found else do(number) for number in range(len(groups))]
 
 
 def joined(groups: list[list[int]], found: list[Any], axis: int = 0) -> Any:

@@ -32,6 +32,7 @@ class StageSpec:
     consumes: dict[str, Role] = field(default_factory=dict)
     version: int = 1
     module: str = ""  # where its `run` is, if not in one of its name
+    divided: bool = False  # whether several processes share its tasks
 
     def load(self) -> Callable[[Work], Product]:
         """The stage's `run`; imports jax."""
@@ -45,9 +46,17 @@ _LOG = Role(("replay-log",))
 STAGES: dict[str, StageSpec] = {
     spec.name: spec
     for spec in (
-        StageSpec("collect", "one agent per task, everything it saw, in order", configs.CollectConfig, "replay-log"),
+        StageSpec(
+            "collect",
+            "one agent per task, everything it saw, in order",
+            configs.CollectConfig,
+            "replay-log",
+            divided=True,
+        ),
         StageSpec("import", "logs that somebody else wrote", ImportConfig, "replay-log", module="import_"),
-        StageSpec("train", "one batch-RL policy per task", configs.TrainConfig, "policy-set", {"log": _LOG}),
+        StageSpec(
+            "train", "one batch-RL policy per task", configs.TrainConfig, "policy-set", {"log": _LOG}, divided=True
+        ),
         StageSpec(
             "relabel",
             "which rows would have been paid what in other tasks",
@@ -55,6 +64,7 @@ STAGES: dict[str, StageSpec] = {
             "relabelled-log",
             {"log": _LOG, "replay": Role(("replay-log",), required=False)},
             version=2,
+            divided=True,
         ),
         StageSpec(
             "replay",
@@ -62,6 +72,7 @@ STAGES: dict[str, StageSpec] = {
             ReplayConfig,
             "replay-log",
             {"policies": Role(("replay-log", "policy-set"))},
+            divided=True,
         ),
         StageSpec(
             "distill",

@@ -54,7 +54,7 @@ def run(work: Work) -> Product:
     known = known_reward(config, family, tasks, Logs(log)[0], work.tell.note)
     space = Space.from_json(log.card.extra["space"])
     kit = kit_of(config, space, dynamics, known, family.outcome_dim if family else 0)
-    groups = divide(learners.log_rows(log), work.tasks_at_once)
+    groups = divide(learners.log_rows(log), work.tasks_at_once, work.crew.count)
     arrays = gathered(groups, in_parts(work, groups, lambda part, numbers: judged(part, kit, tasks, numbers)))
     code = own.on_card(family.name) if family and config.reward == "known" else {}
     return product(work, tasks, arrays, {"reward": config.reward, "dynamics": dynamics, **code})

@@ -65,7 +65,7 @@ def run(work: Work) -> Product:
         each = [Played(*(column[g] for column in played)) for g in range(len(numbers))]
         return [joined(one, whose[i], updates) for i, one in zip(numbers, each, strict=True)]
 
-    groups = divide([1] * len(tasks), work.tasks_at_once)
+    groups = divide([1] * len(tasks), work.tasks_at_once, work.crew.count)
     return product(card, family, tasks, sorted_out(groups, in_parts(work, groups, play)))
 
 

@@ -38,7 +38,7 @@ def run(work: Work) -> Product:
     config: Any = work.config
     log = work.inputs["log"]
     card = log.card
-    groups = divide(learners.log_rows(log), work.tasks_at_once)
+    groups = divide(learners.log_rows(log), work.tasks_at_once, work.crew.count)
     found = in_parts(work, groups, learn)
     trained: Trained = joined(groups, [one for one, _ in found])
     kept = [snapshots for _, snapshots in found]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
@@ -85,9 +86,9 @@ def save(folder: Path, leaves: Leaves) -> None:
     if not full:
         folder.mkdir()
         return
-    context = ocp.Context()
+    context = _context()
     context.array.saving.use_compression = False
-    with _quiet(), context:
+    with _quiet(), _alone(), context:
         ocp.save(folder, _nest(full))
 
 
@@ -104,12 +105,17 @@ def load(folder: Path, leaves: Mapping[str, Leaf], only: Collection[str] | None 
     if len(found) < len(leaves):
         try:
             with _quiet():
-                found |= _paths(ocp.load(folder) if only is None else _load_some(folder, leaves))
+                found |= _paths(_load_all(folder) if only is None else _load_some(folder, leaves))
         except Exception as error:
             raise CheckFailed(f"{folder} cannot be read: {str(error)[:200]}", "make it again with --force") from error
     if table(found) != dict(leaves):
         raise CheckFailed(f"{folder} holds other arrays than its card says", "make it again with --force")
     return _nest({path: found[path] for path in leaves}, unquoted=True)
+
+
+def _load_all(folder: Path) -> Any:
+    with _alone(), _context():
+        return ocp.load(folder)
 
 
 def _load_some(folder: Path, leaves: Mapping[str, Leaf]) -> Any:
@@ -118,10 +124,32 @@ def _load_some(folder: Path, leaves: Mapping[str, Leaf]) -> Any:
         for path, leaf in leaves.items()
         if leaf.dtype != _EMPTY_DICT and 0 not in leaf.shape
     }
-    context = ocp.Context()
+    context = _context()
     context.pytree.loading.partial_load = True
-    with context:
+    with _alone(), context:
         return ocp.load(folder, _nest(like))
+
+
+def _context() -> Any:
+    """Every process is the first of its own."""
+    context = ocp.Context()
+    if jax.distributed.is_initialized():
+        context.multiprocessing.primary_host = None
+    return context
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Of several processes each saves and loads what is its own, where and when it likes. Orbax (0.12) cannot know:
+    whatever `active_processes` says it compares the folder with that of all the others, and has numpy leaves written by
+    process 0 only. So inside, jax says that there is no other."""
+    count, index = jax.process_count, jax.process_index
+    if jax.distributed.is_initialized():
+        jax.process_count, jax.process_index = lambda *backend: 1, lambda *backend: 0
+    try:
+        yield
+    finally:
+        jax.process_count, jax.process_index = count, index
 
 
 def _paths(tree: Mapping[str, Any], path: str = "") -> Leaves:

@@ -74,6 +74,11 @@ class Shelf(Catalogue):
             shutil.rmtree(folder / "out", ignore_errors=True)
             yield claim
 
+    def claimed(self, id: str) -> Claim:
+        """The claim that another process holds, for one that works with it on the same artifact: it only adds parts'
+        checkpoints, and puts nothing."""
+        return Claim(id, self.work(id), (self.generations(id) or [0])[-1] + 1)
+
     @contextlib.contextmanager
     def _held(self, id: str) -> Iterator[Path]:
         """The lock on work/<id>/, and that folder; it is removed in the end unless there is work in it."""

@@ -5,9 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pipelines.stages.parts import divide, joined
+from pipelines.core.crew import Crew, Dismissed
+from pipelines.stages.parts import divide, in_parts, joined
 from pipelines.stages.registry import STAGES
 from tests.toys import AGENTS, Memory, Stored, Talk, bits, log_artifact, stored, work
+
+pytestmark = pytest.mark.optimised  # a loop of one turn is compiled otherwise, and only then rounds as the others do
 
 
 @pytest.mark.parametrize(
@@ -38,7 +41,41 @@ def test_joined_is_in_the_order_of_the_tasks():
     np.testing.assert_array_equal(joined(groups, [part["s"] for part in parts], axis=1), [[0, 10, 20, 30]])
 
 
-pytestmark = pytest.mark.optimised  # a loop of one turn is compiled otherwise, and only then rounds as the others do
+class Three(Crew):
+    """Process `number` of three that never wait."""
+
+    def meet(self, word=0):
+        self.met = getattr(self, "met", 0) + 1
+        return word
+
+
+def shared_out(number, groups):
+    """What process `number` of three does, in order, and what it hands back (None: it is dismissed)."""
+    done, crew = [], Three(number, 3)
+    order = dataclasses.replace(work("train", {}, {}, checkpoint=Memory()), crew=crew)
+
+    def one(part, tasks):
+        done.append((part.part[0], tasks, getattr(crew, "met", 0)))
+        return sum(tasks)
+
+    try:
+        return done, in_parts(order, groups, one)
+    except Dismissed:
+        assert crew.met == 1
+        return done, None
+
+
+def test_processes_share_the_groups_and_the_leader_takes_up_the_rest():
+    groups = [[0], [1], [2], [3, 4]]
+    # the third entry: whether they had met; only then are the others' parts finished
+    assert shared_out(0, groups) == ([(0, [0], 0), (3, [3, 4], 0), (1, [1], 1), (2, [2], 1)], [0, 1, 2, 7])
+    assert shared_out(1, groups) == ([(1, [1], 0)], None)
+    assert shared_out(2, groups) == ([(2, [2], 0)], None)
+
+
+def test_one_group_is_the_leaders():
+    assert shared_out(0, [[0, 1]]) == ([(0, [0, 1], 0)], [1])
+    assert shared_out(2, [[0, 1]]) == ([], None)
 
 
 class Kill(BaseException):
