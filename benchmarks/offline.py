@@ -2,8 +2,8 @@
 
 The log is SAC's on three cheetahs of halfcheetah-vel/mql. BCQ, CQL, TD3+BC, IQL and behaviour cloning learn from it,
 each seed anew; d3rlpy's BCQ and CQL learn from the same rows, scaled alike, with the same sizes and as many updates
-(peers/d3rlpy_learner.py says what differs), and act in the same simulator. It takes hours: d3rlpy makes 20 to 40
-updates a second.
+(peers/d3rlpy_learner.py says what differs), and act in the same simulator. It takes the better part of an hour on two
+cores, most of it CQL's: smaller nets and minibatches than the published, and fewer updates, the same for everybody.
 
     python -m benchmarks.offline                       runs what is missing, then writes results/offline.{json,md}
     python -m benchmarks.offline --only d3rlpy-cql-1   one run (repeat): its beginning is enough
@@ -30,7 +30,7 @@ from benchmarks import cheetahs, peer, rivals
 from benchmarks.collectors import difference
 from benchmarks.results import OUT
 from benchmarks.runs import BUILD, FAMILY, Runs, seeds_of, sets, stage
-from benchmarks.spread import digits, table
+from benchmarks.spread import table
 from pipelines.core import platform, statistics
 from pipelines.core.configs.base import resolve
 from pipelines.core.normaliser import Normaliser, fit
@@ -39,11 +39,11 @@ from pipelines.core.types import Log, task_rows, transitions
 from pipelines.stages.learners import PER_TASK
 from pipelines.store.catalogue import Catalogue
 
-THREADS = 2  # of the peer
+THREADS = 2  # of the peer, unless --threads says otherwise
 LABELS = {"bcq": "BCQ", "cql": "CQL", "td3bc": "TD3+BC", "iql": "IQL", "bc": "behaviour cloning"}
 THEIRS = ("bcq", "cql")
-WIDE = {"hidden": [256, 256], "batch_size": 256, "learning_rate": 3e-4}
-BCQ = {"hidden": [400, 300], "vae_hidden": [750, 750], "batch_size": 100, "learning_rate": 3e-4}
+WIDE = {"hidden": [256, 256], "batch_size": 128, "learning_rate": 3e-4}
+OWN = {"bcq": {"vae_hidden": [256, 256]}, "cql": {"num_actions": 4}}
 Make = Callable[[], dict[str, Any]]
 
 
@@ -59,6 +59,7 @@ class Plan:
     episodes: int  # of each task, in an evaluation
     agents: dict[str, dict[str, Any]]
     collector: dict[str, Any]
+    threads: int = THREADS
 
     @property
     def store(self) -> Path:
@@ -72,12 +73,12 @@ class Plan:
 FULL = Plan(
     folder=BUILD / "offline",
     seeds=(0, 1, 2),
-    steps=20_000,
-    updates=10_000,
+    steps=10_000,
+    updates=3_000,
     block=500,
     episodes=32,
-    agents={name: {**(BCQ if name == "bcq" else WIDE)} for name in LABELS},
-    collector={"random_steps": 1_000, "block_steps": 50, "agent": WIDE},
+    agents={name: WIDE | OWN.get(name, {}) for name in LABELS},
+    collector={"random_steps": 1_000, "block_steps": 50, "agent": {**WIDE, "batch_size": 256}},
 )
 _NARROW = {"hidden": [16, 16], "batch_size": 16, "learning_rate": 3e-4}
 TINY = Plan(
@@ -148,8 +149,8 @@ def train_theirs(plan: Plan, algorithm: str, seed: int, index: int, log: str) ->
         path = Path(folder) / "rows.npz"
         np.savez(path, **rows)  # type: ignore[arg-type]
         flags = {"algorithm": algorithm, "rows": path, "sizes": config.model_dump_json()}
-        flags |= {"updates": plan.updates, "seed": seed, "threads": THREADS}
-        with rivals.Rival(rivals.command("d3rlpy", "offline_d3rlpy.py", flags), THREADS) as rival:
+        flags |= {"updates": plan.updates, "seed": seed, "threads": plan.threads}
+        with rivals.Rival(rivals.command("d3rlpy", "offline_d3rlpy.py", flags), plan.threads) as rival:
             returns = play(rival, normaliser, index, plan.episodes, seed)
             return {"returns": returns, **rival.facts}
 
@@ -254,8 +255,8 @@ def compare(plan: Plan) -> dict[str, Any]:
 
 
 def page(found: dict[str, Any]) -> str:
-    def line(label: str, seeds: str, iqm: str, each: list[float], seconds: str = "") -> list[str]:
-        return [label, seeds, iqm, *(f"{one:.1f}" for one in each), seconds]
+    def line(label: str, seeds: str, iqm: str, each: list[float]) -> list[str]:
+        return [label, seeds, iqm, *(f"{one:.1f}" for one in each)]
 
     lines = [
         line("the log, all episodes", "", "", found["log"]),
@@ -263,31 +264,37 @@ def page(found: dict[str, Any]) -> str:
     ]
     for row in found["rows"]:
         each, iqm = np.array(row["scores"]), statistics.Interval(**row["iqm"]).brief(1)
-        took = digits(row["seconds"]) if row["seconds"] else ""
-        lines.append(line(row["label"], str(len(each)), iqm, [float(one) for one in each.mean(0)], took))
-    header = ["policy", "seeds", "IQM [95% interval]", *found["tasks"], "training s"]
+        lines.append(line(row["label"], str(len(each)), iqm, [float(one) for one in each.mean(0)]))
+    header = ["policy", "seeds", "IQM [95% interval]", *found["tasks"]]
     gaps = [f"- {LABELS[name]}: {statistics.Interval(**gap).brief(1)}" for name, gap in found["differences"].items()]
+    sizes = [f"- {LABELS[name]}: {_words(agent)}" for name, agent in found["agents"].items()]
     return "\n".join(
         [
             "# Batch RL from one log",
             f"\nSAC's log of {found['steps']:,} steps on each of three tasks of halfcheetah-vel, {found['updates']:,} "
-            f"updates, {found['episodes']}\nepisodes of each task in an evaluation. Returns; training seconds of all "
-            "seeds and tasks.\n",
+            f"updates, {found['episodes']}\nepisodes of each task in an evaluation. Returns.\n",
             f"```\n{table(header, lines)}\n```",
             *(["\nOurs minus d3rlpy's, difference of IQMs [95% interval]:\n", *gaps] if gaps else []),
+            "\nSizes:\n",
+            *sizes,
             "",
         ]
     )
+
+
+def _words(fields: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in fields.items())
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="runs that begin so (repeat)")
     parser.add_argument("--seeds", type=seeds_of, metavar="0-2", help="of training, in place of the plan's")
+    parser.add_argument("--threads", type=int, default=THREADS, metavar="N", help="of the peer")
     parser.add_argument("--render", action="store_true", help="run nothing")
     parser.add_argument("--tiny", action="store_true", help="a look at the pipes")
     options = parser.parse_args(arguments)
-    plan = TINY if options.tiny else FULL
+    plan = replace(TINY if options.tiny else FULL, threads=options.threads)
     if options.seeds:
         plan = replace(plan, seeds=tuple(options.seeds))
     platform.prepare()

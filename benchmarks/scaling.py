@@ -1,7 +1,8 @@
 """How the time of a task-update grows with the tasks: `python -m benchmarks.scaling`, and a part of `make bench`.
 
-1 to 32 tasks on one device and on two. The number of devices is fixed when jax starts, so each layout is a process of
-its own; in every round each layout and each number of tasks has one turn. `of 2 tasks` is the time of a task-update
+1 to 32 tasks on one device, on two, and on two processes of one device each, which share the tasks as `--cluster` has
+them do. The number of devices is fixed when jax starts, so each layout has processes of its own; in every round each
+layout and each number of tasks has one turn. `of 2 tasks` is the time of a task-update
 over that with 2 tasks in the same round and layout: median [least, most], at most MOST.
 
     python -m benchmarks.scaling                 BCQ and SAC, five rounds (ten minutes or so)
@@ -15,6 +16,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,8 +39,7 @@ class Layout(NamedTuple):
         return f"{self.processes} x {self.devices}"
 
 
-# Two processes of one device each belong here, too: TaskAxis lays tasks over the devices of one process today.
-LAYOUTS = (Layout(1, 1), Layout(1, 2))
+LAYOUTS = (Layout(1, 1), Layout(1, 2), Layout(2, 1))
 
 
 @dataclass(frozen=True)
@@ -53,38 +54,69 @@ class Row:
     share_of_peak: float
 
 
-# ---- a layout's process ----------------------------------------------------------------------------------------------
+# ---- a layout's processes --------------------------------------------------------------------------------------------
 
 
 def serve(load: str, tasks: Sequence[int], devices: int, peak: float, turn_s: float) -> None:
-    """Answers {"tasks": T} with {"updates_per_s": ...}: the other end of `rivals.Rival`."""
+    """Runs `calls` blocks of each of {"tasks": T, "calls": C} that it is asked: the other end of `rivals.Rival`. Its
+    facts are the updates of a block, {T: updates}."""
     from benchmarks.peers import turns
 
     platform.prepare(devices)
     one = loads.load(load)
     flop = loads.flop_per_update(one)
-    runs = {}
-    for count in tasks:
-        updates = bench.block_length(flop * count, peak, turn_s)
-        run = loads.prepare(one.learner, one.given, count, updates)
+    updates = {count: bench.block_length(flop * count, peak, turn_s) for count in tasks}
+    runs = {count: loads.prepare(one.learner, one.given, count, updates[count]) for count in tasks}
+    for run in runs.values():
         run()
-        calls = max(1, round(turn_s / seconds(run)))
-        runs[count] = (run, calls, calls * updates * count)
 
     def reply(question: Mapping[str, Any]) -> dict[str, Any]:
-        run, calls, amount = runs[question["tasks"]]
-        return {"updates_per_s": amount / seconds(lambda: [run() for _ in range(calls)])}
+        for _ in range(question["calls"]):
+            runs[question["tasks"]]()
+        return {}
 
-    turns.answer({"devices": devices}, reply)
+    turns.answer({"updates": updates}, reply)
 
 
-def launch(layout: Layout, load: str, tasks: Sequence[int], peak: float, turn_s: float) -> rivals.Rival:
-    """The process of a layout, compiled and waiting. Raises ValueError for more than one process."""
-    if layout.processes > 1:
-        raise ValueError(f"{layout}: tasks are laid over one process only")
-    asked = {"load": load, "tasks": list(tasks), "devices": layout.devices, "peak": peak, "turn_s": turn_s}
-    words = [sys.executable, "-m", "benchmarks.scaling", "--serve", json.dumps(asked)]
-    return rivals.Rival(words, platform.num_cores(), env=dict(os.environ))
+def shares(processes: int, tasks: int) -> list[int]:
+    """How many of the tasks each process has that has any."""
+    return [count for one in range(processes) if (count := len(range(one, tasks, processes)))]
+
+
+class Team:
+    """The processes of a layout, compiled and waiting: each has its share of the tasks, as even as can be."""
+
+    def __init__(self, layout: Layout, load: str, tasks: Sequence[int], peak: float, turn_s: float) -> None:
+        self.layout = layout
+        self._stack = contextlib.ExitStack()
+        self._pool = ThreadPoolExecutor(layout.processes)
+        counts = sorted({share for count in tasks for share in shares(layout.processes, count)})
+        asked = {"load": load, "tasks": counts, "devices": layout.devices, "peak": peak, "turn_s": turn_s}
+        words = [sys.executable, "-m", "benchmarks.scaling", "--serve", json.dumps(asked)]
+        try:
+            self._rivals = [
+                self._stack.enter_context(rivals.Rival(words, platform.num_cores(), env=dict(os.environ)))
+                for _ in range(layout.processes)
+            ]
+            self._calls = {count: max(1, round(turn_s / seconds(lambda: self._ask(count, 1)))) for count in tasks}  # noqa: B023
+        except BaseException:
+            self.close()
+            raise
+
+    def rate(self, tasks: int) -> float:
+        """Task-updates a second of all processes together: what they do in the time that the last of them takes."""
+        calls = self._calls[tasks]
+        took = seconds(lambda: self._ask(tasks, calls))
+        done = [self._rivals[0].facts["updates"][str(share)] * share for share in shares(self.layout.processes, tasks)]
+        return calls * sum(done) / took
+
+    def close(self) -> None:
+        self._pool.shutdown()
+        self._stack.close()
+
+    def _ask(self, tasks: int, calls: int) -> None:
+        questions = [{"tasks": share, "calls": calls} for share in shares(self.layout.processes, tasks)]
+        list(self._pool.map(rivals.Rival.ask, self._rivals, questions))
 
 
 # ---- measuring -------------------------------------------------------------------------------------------------------
@@ -94,13 +126,15 @@ def measure(load: str, tasks: Sequence[int], effort: Effort, peak: float) -> lis
     """All layouts and numbers of tasks of one load, `effort.turns` rounds."""
     flop = loads.flop_per_update(loads.load(load))
     with contextlib.ExitStack() as stack:
-        running = [stack.enter_context(launch(layout, load, tasks, peak, effort.turn_s)) for layout in LAYOUTS]
+        teams = [
+            stack.enter_context(contextlib.closing(Team(layout, load, tasks, peak, effort.turn_s)))
+            for layout in LAYOUTS
+        ]
 
-        def turn(rival: rivals.Rival, count: int) -> Any:
-            return lambda: float(rival.ask({"tasks": count})["updates_per_s"])
+        def turn(team: Team, count: int) -> Any:
+            return lambda: team.rate(count)
 
-        runners = [turn(rival, count) for rival in running for count in tasks]
-        rates = learners.alternate(runners, effort.turns)
+        rates = learners.alternate([turn(team, count) for team in teams for count in tasks], effort.turns)
     rows = []
     for at, layout in enumerate(LAYOUTS):
         own = dict(zip(tasks, rates[at * len(tasks) : (at + 1) * len(tasks)], strict=True))
@@ -155,7 +189,6 @@ def main(arguments: list[str] | None = None) -> None:
         rows += measure(load, tasks, effort, peak["gflops"])
     print(f"\n{table(COLUMNS, [cells(row) for row in rows])}")
     print(f"\nof 2 tasks: time of a task-update over that with 2 tasks, wanted <= {MOST}; T is padded to the devices")
-    print("2 processes: not measured, TaskAxis lays tasks over the devices of one process")
     if options.json is not None:
         lines = [asdict(row) | {"layout": row.layout._asdict()} for row in rows]
         figures = {"machine": found, "peak": peak, "effort": asdict(effort), "rows": lines}

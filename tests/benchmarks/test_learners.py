@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from tests.benchmarks.test_bench import dense, sac_by_hand
 
 ECHO = """
 import sys
+from types import SimpleNamespace
 sys.path.insert(0, {folder!r})
 import turns
 print("a library talks")
@@ -153,10 +155,21 @@ def test_growth_is_the_time_of_an_update_over_that_with_two_tasks():
     assert [scaling.cells(row)[-1] for row in (one, two, four)] == ["MISSED", "reached", "reached"]
 
 
+def test_processes_share_the_tasks():
+    assert [scaling.shares(2, count) for count in (1, 2, 3, 8)] == [[1], [1, 1], [2, 1], [4, 4]]
+    assert scaling.shares(1, 8) == [8]
+
+
+def test_a_rate_counts_what_all_processes_did(monkeypatch):
+    team = object.__new__(scaling.Team)
+    team.layout, team._calls = scaling.Layout(2, 1), {3: 5}
+    team._rivals = [SimpleNamespace(facts={"updates": {"1": 40, "2": 20}})] * 2
+    monkeypatch.setattr(scaling, "seconds", lambda run: 2.0)
+    assert team.rate(3) == 5 * (2 * 20 + 1 * 40) / 2.0
+
+
 def test_scaling_covers_the_issues_table():
     assert scaling.TASKS == (1, 2, 4, 8, 16, 32)
-    assert set(scaling.LAYOUTS) >= {(1, 1), (1, 2)}
+    assert set(scaling.LAYOUTS) == {(1, 1), (1, 2), (2, 1)}
     assert set(scaling.MEASURED) <= {one.name for one in LOADS}
-    with pytest.raises(ValueError, match="one process"):
-        scaling.launch(scaling.Layout(2, 1), "SAC", (1,), 1.0, 0.1)
     json.dumps([layout._asdict() for layout in scaling.LAYOUTS])
