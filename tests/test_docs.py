@@ -30,8 +30,19 @@ def commands(text: str) -> list[str]:
 
 
 def test_extraction() -> None:
-    text = "<!-- test -->\n```sh\n$ omrl ls  # all\nmake demo\nomrl show \\\n  x\n```\n```sh\nomrl gc\n```\n"
-    assert commands(text) == ["omrl ls  # all", "omrl show    x"]
+    text = "<!-- test -->\n```sh\n$ omrl ls  # all\nmake demo\nomrl show \\\n  x &\n```\n```sh\nomrl gc\n```\n"
+    assert commands(text) == ["omrl ls  # all", "omrl show    x &"]
+
+
+def words(line: str) -> tuple[list[str], bool]:
+    """(arguments of `omrl`, whether the line goes on while the next ones run)"""
+    _, *arguments = shlex.split(line, comments=True)
+    return (arguments[:-1], True) if arguments[-1] == "&" else (arguments, False)
+
+
+def test_words() -> None:
+    assert words("omrl ls --json  # all") == (["ls", "--json"], False)
+    assert words("omrl show x &") == (["show", "x"], True)
 
 
 def files(text: str) -> dict[str, str]:
@@ -52,7 +63,7 @@ def test_a_page_names_commands_and_options_that_there_are(page: str) -> None:
     found = commands((ROOT / page).read_text())
     assert found
     for line in found:
-        parse(shlex.split(line, comments=True)[1:])
+        parse(words(line)[0])
 
 
 def test_a_line_that_does_not_parse() -> None:
@@ -87,19 +98,18 @@ def test_a_page_works(page: str, tmp_path: Path) -> None:
         "CI": "1",
         "PYTHONPATH": str(ROOT),
     }
+    beside: list[subprocess.Popen[bytes]] = []
     for line in found:
-        arguments = shlex.split(line, comments=True)[1:]
+        arguments, goes_on = words(line)
         if "--preset" in arguments:  # whatever the page says, tiny is what a test can wait for
             arguments[arguments.index("--preset") + 1] = "tiny"
-        said = subprocess.run(
-            [sys.executable, "-m", "omrl_cli.main", *arguments],
-            cwd=tmp_path,
-            env=env,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        command = [sys.executable, "-m", "omrl_cli.main", *arguments]
+        if goes_on:
+            beside.append(subprocess.Popen(command, cwd=tmp_path, env=env))
+            continue
+        said = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
         assert said.returncode == 0, f"{line}\n{said.stdout}\n{said.stderr}"
+    assert [one.wait(timeout=100) for one in beside] == [0] * len(beside)
 
 
 def test_the_example_is_as_short_as_the_page_says() -> None:

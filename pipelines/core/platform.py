@@ -5,8 +5,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipelines.core.crew import HINT, Crew, place
 from pipelines.core.errors import StageFailed, UsageError
 
@@ -54,6 +52,7 @@ def join(text: str, devices: int | None) -> Crew:
     where = place(text)
     prepare(devices)
     import jax
+    import numpy as np
     from jax.experimental import multihost_utils
 
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from us

@@ -11,6 +11,10 @@
 
 A step runs once per seed and takes its inputs' artifacts of the same seed; one with `each_seed: false` runs once and
 takes those of all seeds. Layers of a step's config: the stage's preset < `config` < `presets[preset]` < the user's.
+
+One file may hold several recipes that differ in little: `variants: {hopper: {log: {config: {...}}}}` makes the recipe
+NAME-hopper, whose step `log` is the file's with these differences; `{variant}` in its texts is `hopper`. Steps that a
+shipped recipe has already are not written twice: `takes: {recipe: mbml-{variant}, steps: [log, teachers]}`.
 Free of jax; stage and role names are judged by whoever knows the stages.
 """
 
@@ -23,7 +27,7 @@ from typing import Any
 import yaml
 from pydantic import Field
 
-from pipelines.core.configs.base import Config, nearest, resolve
+from pipelines.core.configs.base import Config, merge, nearest, resolve
 from pipelines.core.errors import UsageError
 
 
@@ -72,31 +76,45 @@ def as_list(value: str | Sequence[str]) -> list[str]:
     return [value] if isinstance(value, str) else list(value)
 
 
-def shipped() -> dict[str, str]:
-    """Name -> YAML text of every recipe that comes with omrl."""
+def shipped() -> dict[str, dict[str, Any]]:
+    """Name -> what its YAML says, of every recipe that comes with omrl; of a file with variants, each of them."""
     folder = resources.files("pipelines.recipes")
-    found = (entry for entry in folder.iterdir() if entry.name.endswith(".yaml"))
-    return {entry.name.removesuffix(".yaml"): entry.read_text() for entry in sorted(found, key=lambda e: e.name)}
+    files = {entry.name: entry.read_text() for entry in folder.iterdir() if entry.name.endswith(".yaml")}
+    found = {name: one for file, text in files.items() for name, one in recipes_in(text, file).items()}
+    return dict(sorted(found.items()))
 
 
 def load(name: str) -> Recipe:
-    """The shipped recipe of that name, or the one in the YAML file of that path. Raises UsageError."""
+    """The shipped recipe of that name, or the one in the YAML file of that path; `file.yaml:NAME` says which of several
+    there. Raises UsageError."""
     known = shipped()
     if name in known:
-        return parse(known[name], name)
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
+        return checked(known[name], name)
+    file, _, which = name.partition(":")
+    if Path(file).suffix in (".yaml", ".yml") or Path(file).is_file():
         try:
-            return parse(path.read_text(), name)
+            text = Path(file).read_text()
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(
-                f"recipe file {name}: {error}", "give a shipped recipe's name, or a file's path"
+                f"recipe file {file}: {error}", "give a shipped recipe's name, or a file's path"
             ) from error
+        return parse(text, file, which)
     raise UsageError(f"unknown recipe {name!r}", nearest(name, list(known), "shipped recipes"))
 
 
-def parse(text: str, source: str) -> Recipe:
-    """The recipe in `text`; `source` is what errors call it. Raises UsageError."""
+def parse(text: str, source: str, which: str = "") -> Recipe:
+    """The recipe in `text`, of several the one named `which`; `source` is what errors call it. Raises UsageError."""
+    found = recipes_in(text, source)
+    if len(found) == 1 and which in ("", *found):
+        return checked(next(iter(found.values())), source)
+    if which not in found:
+        cause = f"recipe {source} has no {which!r}" if which else f"recipe {source} holds {len(found)}"
+        raise UsageError(cause, nearest(which, list(found), f"say {source}:NAME; there is"))
+    return checked(found[which], which)
+
+
+def recipes_in(text: str, source: str) -> dict[str, dict[str, Any]]:
+    """Name -> what the YAML in `text` says of that recipe. Raises UsageError."""
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -104,8 +122,49 @@ def parse(text: str, source: str) -> Recipe:
         raise UsageError(cause, "it needs name and steps; see `omrl recipes`") from error
     if not isinstance(data, dict):
         raise UsageError(f"recipe {source} is not a mapping", "it needs name and steps; see `omrl recipes`")
+    variants = data.pop("variants", None)
+    if variants is None:
+        return {str(data.get("name", "")): data}
+    if not isinstance(variants, dict) or not isinstance(data.get("steps"), dict):
+        raise UsageError(f"recipe {source}: variants are {{name: {{step: differences}}}}", "see `omrl recipes`")
+    return {f"{data.get('name', '')}-{name}": varied(data, str(name), steps or {}) for name, steps in variants.items()}
+
+
+def varied(data: dict[str, Any], variant: str, differences: dict[str, Any]) -> dict[str, Any]:
+    """The recipe `data` with a variant's differences. A step of None is left out of it, and out of what took it."""
+    steps = {name: step for name, step in merge(data["steps"], differences).items() if step is not None}
+    gone = data["steps"].keys() - steps.keys()
+    for step in steps.values():
+        inputs = step.get("inputs", {}) if isinstance(step, dict) else {}
+        lists = {
+            role: [one for one in value if one not in gone] for role, value in inputs.items() if isinstance(value, list)
+        }
+        inputs |= lists
+    own: dict[str, Any] = yaml.safe_load(yaml.safe_dump(data | {"steps": steps}).replace("{variant}", variant))
+    return own | {"name": f"{data.get('name', '')}-{variant}"}
+
+
+def with_taken(data: dict[str, Any], source: str) -> dict[str, Any]:
+    """`data` with the steps that it takes from a shipped recipe before its own. Raises UsageError."""
+    takes = data.get("takes")
+    if takes is None:
+        return data
+    name, wanted = str(takes.get("recipe")), takes.get("steps", [])
+    others = shipped()
+    if name not in others:
+        raise UsageError(f"recipe {source} takes from unknown recipe {name!r}", nearest(name, list(others), "recipes"))
+    steps = with_taken(others[name], name)["steps"]
+    for step in wanted:
+        if step not in steps:
+            raise UsageError(f"recipe {source}: {name} has no step {step!r}", nearest(step, list(steps), "its steps"))
+    own = {key: value for key, value in data.items() if key != "takes"}
+    return own | {"steps": {step: steps[step] for step in wanted} | data.get("steps", {})}
+
+
+def checked(data: dict[str, Any], source: str) -> Recipe:
+    """Raises UsageError."""
     try:
-        recipe = resolve(Recipe, data)
+        recipe = resolve(Recipe, with_taken(data, source))
     except UsageError as error:
         raise UsageError(f"recipe {source}: {error.cause}", error.hint) from error
     for name, step in recipe.steps.items():
