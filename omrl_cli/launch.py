@@ -117,6 +117,8 @@ def _lead(order: Order, shelf: Shelf, how: How, title: str) -> tuple[Card, bool]
     resumed = f"  resuming at {standing.cursor}" if todo == "resume" else ""
     console.talk(f"{title}: {order}{resumed}")
     console.talk(indented(order), console.VERBOSE)
+    if not order.spec.divided and (how.tasks_at_once or how.crew.count > 1):
+        console.talk(f"{title}: takes all its tasks together, in one process")
     try:
         with shelf.claim(order.id) as claim:
             # Another process may have made it between the look above and the claim.
