@@ -52,7 +52,9 @@ def train(
     common: OneStage,
     *,
     log: Annotated[str | None, role("log", "The replay-log to learn from.")] = None,
-    algorithm: Annotated[str | None, field("algorithm", "batch-sac, bcq, cql, td3bc, iql, bc or discrete-bcq.")] = None,
+    algorithm: Annotated[
+        str | None, field("algorithm", "batch-sac, bcq, cql, td3bc, iql, ddpg, bc or discrete-bcq.")
+    ] = None,
     select: Annotated[
         str | None, field("select", "last, or online: the best when played in its own task (with eval_every).")
     ] = None,
@@ -99,10 +101,14 @@ def distill(
     *,
     log: Annotated[str | None, role("log", "The replay-log that the teachers learned from.")] = None,
     teachers: Annotated[str | None, role("teachers", "The policy-set to distil.")] = None,
-    method: Annotated[str | None, field("method", "time.")] = None,
+    relabelled: Annotated[
+        str | None, role("relabelled", "MBML: what `omrl relabel` made of the log, unless agent.relabel=none.")
+    ] = None,
+    method: Annotated[str | None, field("method", "time or mbml.")] = None,
 ) -> None:
     """Make one policy of many: replay-log, policy-set -> meta-policy."""
-    _stage("distill", common, {"log": [log], "teachers": [teachers]}, {"method": method})
+    refs = {"log": [log], "teachers": [teachers], "relabelled": [relabelled]}
+    _stage("distill", common, refs, {"method": method})
 
 
 @command(app, OneStage)
@@ -110,7 +116,9 @@ def metatrain(
     common: OneStage,
     *,
     log: Annotated[str | None, role("log", "The replay-log to learn from.")] = None,
-    algorithm: Annotated[str | None, field("algorithm", "batch-sac (pooled over tasks) or batch-pearl.")] = None,
+    algorithm: Annotated[
+        str | None, field("algorithm", "batch-sac (pooled over tasks), batch-pearl or contextual-bcq.")
+    ] = None,
 ) -> None:
     """Learn one policy from all logs: replay-log -> meta-policy."""
     _stage("metatrain", common, {"log": [log]}, {"algorithm": algorithm})
@@ -124,10 +132,60 @@ def evaluate(
         str | None, role("policy", "What to try: a meta-policy, a policy-set, or a replay-log's agents.")
     ] = None,
     split: Annotated[str | None, field("split", "train, test or ood.")] = None,
-    episodes: Annotated[int | None, field("episodes", "Episodes per task.")] = None,
+    protocol: Annotated[
+        str | None,
+        field(
+            "protocol", "zero-shot, episodes (trials of several in one task) or probe (see --probe, nothing is played)."
+        ),
+    ] = None,
+    episodes: Annotated[int | None, field("episodes", "Episodes per task, or trials of them.")] = None,
+    trial_episodes: Annotated[int | None, field("trial-episodes", "Episodes of a trial; 5 if left out.")] = None,
+    counted: Annotated[
+        str | None, field("counted", "Which episodes of a trial make its return: all, last, N or A-B.")
+    ] = None,
+    context: Annotated[
+        str | None,
+        option(
+            "--context",
+            metavar="own|offline:REF",
+            help="Rows that the memory is shown first: of the policy's own log, or of another.",
+            show_default=False,
+        ),
+    ] = None,
+    context_rows: Annotated[int | None, field("context-rows", "How many of them; 128 if left out.")] = None,
+    checkpoint: Annotated[
+        str | None, field("checkpoint", "last, best-on-train or best-on-test: which snapshot plays.")
+    ] = None,
+    probe: Annotated[
+        str | None, role("probe", "A replay-log: whether the encoder reads its rewards, or states and actions.")
+    ] = None,
+    relabelled: Annotated[
+        str | None, role("relabelled", "The probe's rewards under other tasks, where the family's are not known.")
+    ] = None,
 ) -> None:
     """Play a policy on the tasks of a split: policy -> report."""
-    _stage("eval", common, {"policy": [policy]}, {"split": split, "episodes": episodes})
+    from omrl_cli import evaluating
+
+    common, log = evaluating.prepared(common, policy, context)
+    refs = {"policy": [policy], "context": [log], "probe": [probe], "relabelled": [relabelled]}
+    fields = {"split": split, "protocol": protocol, "episodes": episodes, "trial_episodes": trial_episodes}
+    fields |= {"counted": counted, "context_rows": context_rows, "checkpoint": checkpoint}
+    _stage("eval", common, refs, fields)
+
+
+@command(app, OneStage)
+def finetune(
+    common: OneStage,
+    *,
+    policy: Annotated[str | None, role("policy", "The meta-policy to go on from.")] = None,
+    split: Annotated[str | None, field("split", "train, test or ood.")] = None,
+    steps: Annotated[int | None, field("steps", "Steps of each task while SAC learns; 350000 if left out.")] = None,
+    scratch: Annotated[
+        str | None, field("scratch", "What learns beside it from random nets: sac, same (trainer) or none.")
+    ] = None,
+) -> None:
+    """Go on from a policy with SAC: meta-policy -> report."""
+    _stage("finetune", common, {"policy": [policy]}, {"split": split, "steps": steps, "scratch": scratch})
 
 
 @command(app, OneStage)

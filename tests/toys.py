@@ -11,14 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from pipelines import rollouts
+from pipelines.algos import mbml_batch
+from pipelines.algos.distilled import teaching
 from pipelines.algos.time import Data
 from pipelines.core.configs.base import Config, resolve
+from pipelines.core.samplers import Pool
 from pipelines.core.trees import stack_logs, task_leaf
 from pipelines.core.types import (
     Algorithm,
     DeviceFamily,
     HostFamily,
     Log,
+    Relabelled,
     Space,
     Stepped,
     Task,
@@ -88,10 +92,19 @@ AGENTS: dict[str, dict[str, Any]] = {
     "cql": {**_SAC, "num_actions": 2},
     "td3bc": _SAC,
     "iql": _SAC,
+    "ddpg": _SAC,
     "bc": _SAC,
     "discrete-bcq": _SAC,
     "pooled-batch-sac": _SAC,
     "batch-pearl": {**_SAC, "latent_dim": 3, "encoder_hidden": (8,), "context_size": 4},
+    "contextual-bcq": {
+        **_SAC,
+        "vae_hidden": (8,),
+        "num_candidates": 3,
+        "identity_dim": 3,
+        "encoder_hidden": (8,),
+        "context_size": 4,
+    },
     "time": {
         "latent_dim": 3,
         "context_size": 2,
@@ -103,12 +116,28 @@ AGENTS: dict[str, dict[str, Any]] = {
         "batch_size": 6,
         "num_shots": 5,
     },
+    "mbml": {
+        "latent_dim": 3,
+        "context_size": 4,
+        "foreign_size": 5,
+        "num_contexts": 2,
+        "encoder_hidden": (8,),
+        "q_hidden": (8,),
+        "batch_size": 6,
+        "num_candidates": 3,
+        "noise_dim": 4,
+        "noise_clip": 0.5,
+        "perturbation_scale": 0.05,
+    },
 }
 
 
 def make(name: str, **fields: Any) -> Algorithm:
-    """The algorithm `name` with nets of 8 units, on a family of discount DISCOUNT."""
-    return learners.make(name, {**AGENTS[name], **fields}, space_of(name), DISCOUNT)
+    """The algorithm `name` with nets of 8 units, on a family of discount DISCOUNT; where it distils, from BCQ."""
+    config = {**AGENTS[name], **fields}
+    taught = name == "mbml" or config.get("act") == "generator"
+    asks = {"teach": teaching(make("bcq"), 0.5)} if taught else {}
+    return learners.make(name, config, space_of(name), DISCOUNT, **asks)
 
 
 def space_of(name: str) -> Space:
@@ -127,9 +156,33 @@ def data_of(name: str) -> Any:
     if name not in learners.SHARED:
         return make_log(0, space=space_of(name))
     logs = logs_of(3)
-    if name != "time":
+    if name not in ("time", "mbml"):
         return logs
-    return Data(logs, np.random.default_rng(0).normal(size=logs.reward.shape).astype(np.float32))
+    values = np.random.default_rng(0).normal(size=logs.reward.shape).astype(np.float32)
+    if name == "time":
+        return Data(logs, values)
+    return mbml_batch.Data(logs, values, teachers_of(logs), pool_of(logs))
+
+
+def teachers_of(logs: Log) -> Any:
+    """Untrained BCQ teachers of the tasks of `logs`."""
+    algorithm = make("bcq")
+    keys = jax.random.split(jax.random.key(1), len(logs.size))
+    return jax.tree.map(np.asarray, algorithm.acting(jax.jit(jax.vmap(algorithm.init))(keys, logs)))
+
+
+def pool_of(logs: Log, rows_per_pair: int = 3) -> Pool:
+    """The first rows of every other task's log under each task's reward, which is 1000 (i + 1) + 100 (j + 1) + row."""
+    count, some = len(logs.size), np.arange(rows_per_pair, dtype=np.int32)
+    others = [[j for j in range(count) if j != i] for i in range(count)]
+    task = np.repeat(np.array(others, np.int32), rows_per_pair, 1)
+    row = np.tile(some, (count, count - 1))
+    paid = 1_000 * (1 + np.arange(count)[:, None]) + 100 * (1 + task) + row
+    nothing = np.zeros_like(row)
+    empty = np.zeros((*row.shape, 0), np.float32)
+    found = Relabelled(nothing, task, row, paid.astype(np.float32), nothing.astype(np.float32), empty, nothing - 1)
+    size = np.where(np.eye(count, dtype=bool), 0, rows_per_pair).astype(np.int32)
+    return Pool(*jax.tree.map(jnp.asarray, (found, (np.cumsum(size, 1) - size).astype(np.int32), size)))
 
 
 # ---- stages ----------------------------------------------------------------------------------------------------------

@@ -63,13 +63,14 @@ def latent_dim(config: BcqConfig, space: Space) -> int:
     return 2 * space.action_dim if config.latent_dim is None else config.latent_dim
 
 
-def make_nets(config: BcqConfig, space: Space) -> Nets:
-    obs, action, latent = space.obs_dim, space.action_dim, latent_dim(config, space)
-    critic = mlp([obs, action], config.hidden, 1)
+def make_nets(config: BcqConfig, space: Space, extra: int = 0) -> Nets:
+    """Of features [O + extra]."""
+    features, action, latent = space.obs_dim + extra, space.action_dim, latent_dim(config, space)
+    critic = mlp([features, action], config.hidden, 1)
     return Nets(
-        encoder=mlp([obs, action], config.vae_hidden, 2 * latent),
-        generator=mlp([obs, latent], config.vae_hidden, action),
-        perturbation=mlp([obs, action], config.hidden, action),
+        encoder=mlp([features, action], config.vae_hidden, 2 * latent),
+        generator=mlp([features, latent], config.vae_hidden, action),
+        perturbation=mlp([features, action], config.perturbation_hidden or config.hidden, action),
         critic=critic,
         critics=ensemble(critic, 2),
     )
@@ -122,6 +123,21 @@ def bootstrap(config: BcqConfig, state: State, next_features: Array, noise: Arra
     return next_value(next_q, config.min_weight)
 
 
+def bootstrapped(
+    config: BcqConfig, gamma: float, state: State, batch: Transition, next_features: Array, noise: Array
+) -> Array:
+    """The critics' target for `batch` `[B]` in scaled rewards. noise [B, M, Z]"""
+    value = bootstrap(config, state, next_features, noise)
+    return td_target(batch.reward / state.normaliser.reward_std, batch.terminal, value, gamma)
+
+
+def rebuilding_loss(config: BcqConfig, nets: Nets, vae: Vae, features: Array, action: Array, noise: Array) -> Array:
+    """The VAE's loss on `[B]` rows. noise [B, Z]"""
+    mean, log_std = posterior(nets.encoder.apply(vae.encoder, features, action))
+    rebuilt = jnp.tanh(nets.generator.apply(vae.generator, features, mean + jnp.exp(log_std) * noise))
+    return vae_loss(action, rebuilt, mean, log_std, config.kl_weight)
+
+
 def imitate(
     config: BcqConfig,
     nets: Nets,
@@ -134,9 +150,7 @@ def imitate(
     """One step of the VAE on `[B]` rows. noise [B, Z]"""
 
     def loss(vae: Vae) -> tuple[Array, Metrics]:
-        mean, log_std = posterior(nets.encoder.apply(vae.encoder, features, action))
-        rebuilt = jnp.tanh(nets.generator.apply(vae.generator, features, mean + jnp.exp(log_std) * noise))
-        value = vae_loss(action, rebuilt, mean, log_std, config.kl_weight)
+        value = rebuilding_loss(config, nets, vae, features, action, noise)
         return value, {"vae_loss": value}
 
     vae, vae_opt, metrics = descend(opt, loss, state.vae, state.vae_opt)
@@ -159,6 +173,47 @@ def perturb_better(
     return state._replace(perturbation=perturbation, perturbation_opt=perturbation_opt), metrics
 
 
+def follow(config: BcqConfig, state: State) -> State:
+    """The targets, one update later."""
+    return state._replace(
+        critics_target=polyak(state.critics_target, state.critics, config.target_rate),
+        perturbation_target=polyak(state.perturbation_target, state.perturbation, config.target_rate),
+    )
+
+
+def init_state(nets: Nets, opt: optax.GradientTransformation, normaliser: Normaliser, key: Array) -> State:
+    keys = jax.random.split(key, 4)
+    vae = Vae(nets.encoder.init(keys[0]), nets.generator.init(keys[1]))
+    critics, perturbation = nets.critics.init(keys[2]), nets.perturbation.init(keys[3])
+    return State(
+        vae=vae,
+        critics=critics,
+        critics_target=critics,
+        perturbation=perturbation,
+        perturbation_target=perturbation,
+        vae_opt=opt.init(vae),
+        critic_opt=opt.init(critics),
+        perturbation_opt=opt.init(perturbation),
+        normaliser=normaliser,
+    )
+
+
+def acting(state: State) -> Acting:
+    return Acting(state.vae.generator, state.perturbation, state.critics, state.normaliser)
+
+
+def first_value(nets: Nets, acting: Acting, features: Array, action: Array) -> Array:
+    """The first critic, in units of the reward. [..., F], [..., A] -> [...]"""
+    values = nets.critic.apply(member(acting.critics, 0), features, action)
+    return values[..., 0] * acting.normaliser.reward_std
+
+
+def best_candidate(config: BcqConfig, acting: Acting, features: Array, noise: Array) -> Array:
+    """Of the M actions that are proposed, the one that the first critic likes best. [1, F], [1, M, Z] -> [A]"""
+    action = candidates(config, acting.generator, acting.perturbation, features, noise)
+    return action[0, beside(member(acting.critics, 0), features, action)[0, :, 0].argmax()]
+
+
 def make(config: BcqConfig, space: Space, discount: float) -> Algorithm:
     """BCQ on one log. `discount` is the family's, used unless the config names one."""
     gamma = discount if config.discount is None else config.discount
@@ -166,20 +221,7 @@ def make(config: BcqConfig, space: Space, discount: float) -> Algorithm:
     latent, many = latent_dim(config, space), config.num_candidates
 
     def init(key: Array, log: Log) -> State:
-        keys = jax.random.split(key, 4)
-        vae = Vae(nets.encoder.init(keys[0]), nets.generator.init(keys[1]))
-        critics, perturbation = nets.critics.init(keys[2]), nets.perturbation.init(keys[3])
-        return State(
-            vae=vae,
-            critics=critics,
-            critics_target=critics,
-            perturbation=perturbation,
-            perturbation_target=perturbation,
-            vae_opt=opt.init(vae),
-            critic_opt=opt.init(critics),
-            perturbation_opt=opt.init(perturbation),
-            normaliser=fit(log, config.scale_obs, config.scale_reward),
-        )
+        return init_state(nets, opt, fit(log, config.scale_obs, config.scale_reward), key)
 
     def update(state: State, batch: Transition, key: Array, step: Array) -> tuple[State, Metrics]:
         vae_key, target_key, proposal_key = jax.random.split(key, 3)
@@ -187,8 +229,8 @@ def make(config: BcqConfig, space: Space, discount: float) -> Algorithm:
         features, next_features = state.normaliser.obs(batch.obs), state.normaliser.obs(batch.next_obs)
         noise = jax.random.normal(vae_key, (num_rows, latent))
         state, metrics = imitate(config, nets, opt, state, features, batch.action, noise)
-        value = bootstrap(config, state, next_features, clipped_noise(config, target_key, (num_rows, many, latent)))
-        target = td_target(batch.reward / state.normaliser.reward_std, batch.terminal, value, gamma)
+        tried = clipped_noise(config, target_key, (num_rows, many, latent))
+        target = bootstrapped(config, gamma, state, batch, next_features, tried)
 
         def loss(critics: Params) -> tuple[Array, Metrics]:
             q = nets.critics.apply(critics, features, batch.action)
@@ -199,16 +241,11 @@ def make(config: BcqConfig, space: Space, discount: float) -> Algorithm:
         state = state._replace(critics=critics, critic_opt=critic_opt)
         noise = clipped_noise(config, proposal_key, (num_rows, latent))
         state, of_perturbation = perturb_better(config, nets, opt, state, features, noise)
-        state = state._replace(
-            critics_target=polyak(state.critics_target, state.critics, config.target_rate),
-            perturbation_target=polyak(state.perturbation_target, state.perturbation, config.target_rate),
-        )
-        return state, metrics | of_critics | of_perturbation
+        return follow(config, state), metrics | of_critics | of_perturbation
 
     def q(acting: Acting, obs: Array, action: Array) -> Array:
         """The first critic, in units of the reward. [..., O], [..., A] -> [...]"""
-        values = nets.critic.apply(member(acting.critics, 0), acting.normaliser.obs(obs), action)
-        return values[..., 0] * acting.normaliser.reward_std
+        return first_value(nets, acting, acting.normaliser.obs(obs), action)
 
     def propose(acting: Acting, obs: Array, noise: Array) -> Array:
         """G(s, noise). [..., O], [..., Z] -> [..., A]"""
@@ -220,20 +257,20 @@ def make(config: BcqConfig, space: Space, discount: float) -> Algorithm:
 
     def act(acting: Acting, obs: Array, key: Array, explore: Any) -> Array:
         """The best of M candidates for the first critic. They are drawn, whether it explores or not."""
-        features = acting.normaliser.obs(obs)[None]
         noise = clipped_noise(config, key, (1, many, latent))
-        action = candidates(config, acting.generator, acting.perturbation, features, noise)
-        return action[0, beside(member(acting.critics, 0), features, action)[0, :, 0].argmax()]
+        return best_candidate(config, acting, acting.normaliser.obs(obs)[None], noise)
 
     return Algorithm(
         init=init,
         sample=lambda log, key: rows(log, key, config.batch_size),
         update=update,
-        acting=lambda state: Acting(state.vae.generator, state.perturbation, state.critics, state.normaliser),
+        acting=acting,
         acting_type=Acting,
         policy=memoryless(act, q),
         q=q,
         propose=propose,
         perturb=perturb,
         noise_dim=latent,
+        noise_clip=config.noise_clip,
+        reach=config.perturbation_scale,
     )

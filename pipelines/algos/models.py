@@ -57,7 +57,7 @@ class Fitted(NamedTuple):
 class Model(NamedTuple):
     """init(key, data) -> state; sample(data, key) -> batch; update(state, batch, key, step) -> (state, metrics);
     fitted(state) -> Fitted; predict(fitted, obs [B, O], action [B, A]) -> (mean, spread), [B, K] each, in the target's
-    units; the spread is the members' standard deviation (ddof 1)."""
+    units; the spread is the members' standard deviation (ddof 1), 0 of a single one."""
 
     init: Callable[[Array, Data], State]
     sample: Callable[[Data, Array], Any]
@@ -161,7 +161,7 @@ def make(config: ModelConfig, space: Space, target: Target = "reward", outcome_d
 
     def predict(fitted: Fitted, obs: Array, action: Array) -> tuple[Array, Array]:
         each = net.apply(fitted.members, *inputs(fitted.normaliser, obs, action))  # [B, M, K]
-        spread = each.std(1, ddof=1) * fitted.std[None]
+        spread = each.std(1, ddof=min(1, config.members - 1)) * fitted.std[None]
         mean = each.mean(1) * fitted.std[None] + fitted.mean[None]
         return (mean + before(obs) if target == "change" else mean), spread
 

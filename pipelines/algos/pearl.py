@@ -1,9 +1,12 @@
 """Batch PEARL (Rakelly et al. 2019, arXiv:1903.08254; tiMe section 2.4 Eq. 2): SAC on (s, z), z ~ q(z | context).
 
-q(z|c) is a product of Gaussian factors, one per transition, trained through the critic loss and a KL to N(0, I).
+q(z|c) is a product of Gaussian factors, one per transition (`context`), trained through the critic loss and a KL to
+N(0, I).
 Differs: twin critics with target copies and a learned temperature (Haarnoja 2018b) in place of the value net; the actor
 sees a detached z (as the paper's code); by default z follows the posterior at every step of an episode, so that a
-zero-shot episode can use what it has seen, where the paper draws z once per episode (field `resample`).
+zero-shot episode can use what it has seen, where the paper draws z once per episode (field `resample`). MBML's code
+draws the tasks of an update (`tasks_per_update`), sums their KLs (`kl_over_tasks`) and scales rewards by hand
+(`scale_reward`, `reward_scale`); its value net and its penalty on the policy's outputs are not here.
 T tasks, B batch, L context, Z latent.
 """
 
@@ -13,13 +16,25 @@ import jax
 import jax.numpy as jnp
 
 from pipelines.algos import sac
+from pipelines.algos.context import (
+    Factors,
+    drawn,
+    factors,
+    gaussian_encoder,
+    kl_to_prior,
+    nothing_seen,
+    posterior,
+    product_of_gaussians,
+    together,
+)
 from pipelines.core.configs.algorithms import PearlConfig
 from pipelines.core.learn import descend, polyak
 from pipelines.core.normaliser import Normaliser, fit
-from pipelines.core.samplers import row_numbers
+from pipelines.core.samplers import row_numbers, rows_of
 from pipelines.core.types import (
     Algorithm,
     Array,
+    Latent,
     Log,
     Metrics,
     Params,
@@ -28,9 +43,7 @@ from pipelines.core.types import (
     Transition,
     transitions,
 )
-from pipelines.nets import Net, mlp
-
-MIN_VARIANCE = 1e-7
+from pipelines.nets import Net
 
 
 class Batch(NamedTuple):
@@ -51,45 +64,22 @@ class Acting(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """Natural parameters of the product of factors so far, and the noise and the z of this episode."""
+    """The product of the factors so far, and the noise and the z of this episode."""
 
-    precision: Array  # [Z] sum of 1 / variance
-    weighted: Array  # [Z] sum of mean / variance
+    seen: Factors  # [Z]
     noise: Array  # [Z]
     z: Array  # [Z]
-
-
-def factors(encoder: Net, params: Params, norm: Normaliser, rows: Transition, with_next: bool) -> tuple[Array, Array]:
-    """Each transition `[...]` -> (precision, mean * precision) `[..., Z]` of its Gaussian factor."""
-    obs, reward = norm.obs(rows.obs), norm.reward(rows.reward)[..., None]
-    inputs = (obs, rows.action, reward, norm.obs(rows.next_obs)) if with_next else (obs, rows.action, reward)
-    mean, raw = jnp.split(encoder.apply(params, *inputs), 2, axis=-1)
-    precision = 1.0 / jnp.maximum(jax.nn.softplus(raw), MIN_VARIANCE)
-    return precision, mean * precision
-
-
-def product_of_gaussians(precision: Array, weighted: Array) -> tuple[Array, Array]:
-    """Summed natural parameters `[..., Z]` -> (mean, variance); no factors at all is the prior N(0, I)."""
-    empty = precision == 0
-    variance = jnp.where(empty, 1.0, 1.0 / jnp.where(empty, 1.0, precision))
-    return weighted * variance, variance
-
-
-def kl_to_prior(mean: Array, variance: Array) -> Array:
-    """KL(N(mean, variance) || N(0, I)), summed over Z. [..., Z] -> [...]"""
-    return 0.5 * (variance + mean**2 - 1.0 - jnp.log(variance)).sum(-1)
 
 
 def policy(config: PearlConfig, nets: sac.Nets, encoder: Net) -> Policy:
     """SAC's policy on (s, z). An episode starts from what the task has shown so far, or from the prior."""
 
     def draw(memory: Memory) -> Array:
-        mean, variance = product_of_gaussians(memory.precision, memory.weighted)
-        return mean + jnp.sqrt(variance) * memory.noise
+        return drawn(product_of_gaussians(memory.seen), memory.noise)
 
     def begin(acting: Acting, key: Array) -> Memory:
         zeros = jnp.zeros((config.latent_dim,))
-        return Memory(zeros, zeros, zeros, zeros)
+        return Memory(nothing_seen(config.latent_dim), zeros, zeros)
 
     def start(acting: Acting, memory: Memory, obs: Array, key: Array) -> Memory:
         memory = memory._replace(noise=jax.random.normal(key, (config.latent_dim,)))
@@ -103,21 +93,19 @@ def policy(config: PearlConfig, nets: sac.Nets, encoder: Net) -> Policy:
 
     def observe(acting: Acting, memory: Memory, row: Transition) -> Memory:
         norm = acting.sac.normaliser
-        precision, weighted = factors(encoder, acting.encoder, norm, row, config.context_next_obs)
-        memory = memory._replace(precision=memory.precision + precision, weighted=memory.weighted + weighted)
+        more = factors(encoder, acting.encoder, norm, row, config.context_next_obs)
+        memory = memory._replace(seen=together(memory.seen, more))
         return memory._replace(z=draw(memory)) if config.resample == "step" else memory
 
     def value(acting: Acting, memory: Memory, obs: Array, action: Array) -> Array:
         q = nets.critics.apply(acting.sac.critics, features(acting, memory, obs), action)
         return q.mean(0) * acting.sac.normaliser.reward_std
 
-    return Policy(begin, start, act, observe, value)
+    def latent(acting: Acting, memory: Memory) -> Latent:
+        q = product_of_gaussians(memory.seen)
+        return Latent(q.mean, jnp.sqrt(q.variance))
 
-
-def posterior(encoder: Net, params: Params, norm: Normaliser, context: Transition, with_next: bool) -> Any:
-    """Context `[..., L]` -> (mean, variance) `[..., Z]`."""
-    precision, weighted = factors(encoder, params, norm, context, with_next)
-    return product_of_gaussians(precision.sum(-2), weighted.sum(-2))
+    return Policy(begin, start, act, observe, value, latent)
 
 
 def widen(norm: Normaliser, obs: Array, z: Array) -> Array:
@@ -136,8 +124,9 @@ def update_with(config: PearlConfig, gamma: float, nets: sac.Nets, encoder: Net,
         noise = jax.random.normal(noise_key, (row.reward.shape[0], config.latent_dim))
 
         def infer(params: Params) -> tuple[Array, Array]:
-            mean, variance = posterior(encoder, params, norm, batch.context, config.context_next_obs)
-            return mean + jnp.sqrt(variance) * noise, kl_to_prior(mean, variance).mean()
+            found = posterior(encoder, params, norm, batch.context, config.context_next_obs)
+            z, each = drawn(found, noise), kl_to_prior(found)  # in this order: another one rounds differently
+            return z, each.sum() if config.kl_over_tasks == "sum" else each.mean()
 
         z = jax.lax.stop_gradient(infer(state.encoder)[0])
         target = sac.next_value_target(gamma, nets, state.sac, row, widen(norm, row.next_obs, z), target_key)
@@ -160,16 +149,30 @@ def update_with(config: PearlConfig, gamma: float, nets: sac.Nets, encoder: Net,
     return update
 
 
+def sample_some(logs: Log, key: Array, num_tasks: int, batch_size: int, context_size: int) -> Batch:
+    """Rows of `num_tasks` tasks drawn with replacement. Logs [T, ...] -> [num_tasks, ...]"""
+    task_key, row_key, context_key = jax.random.split(key, 3)
+    task = jax.random.randint(task_key, (num_tasks, 1), 0, logs.size.shape[0])
+
+    def some(key: Array, count: int) -> Transition:
+        tasks = jnp.broadcast_to(task, (num_tasks, count))
+        return rows_of(logs, tasks, jax.random.randint(key, tasks.shape, 0, logs.size[tasks]))
+
+    return Batch(some(row_key, batch_size), some(context_key, context_size))
+
+
 def make(config: PearlConfig, space: Space, discount: float) -> Algorithm:
     """Batch PEARL across tasks: data is a stack of T logs."""
     gamma = discount if config.discount is None else config.discount
     nets = sac.make_nets(space, config.hidden, extra=config.latent_dim)
-    sizes = [space.obs_dim, space.action_dim, 1] + [space.obs_dim] * config.context_next_obs
-    encoder = mlp(sizes, config.encoder_hidden, 2 * config.latent_dim)
+    encoder = gaussian_encoder(space, config.encoder_hidden, config.latent_dim, config.context_next_obs)
 
     def init(key: Array, logs: Log) -> State:
         sac_key, encoder_key = jax.random.split(key)
-        inner, params = sac.init_state(config, nets, fit(logs), sac_key), encoder.init(encoder_key)
+        norm = fit(logs, scale_reward=config.scale_reward)
+        if not config.scale_reward:
+            norm = norm._replace(reward_std=jnp.float32(config.reward_scale))
+        inner, params = sac.init_state(config, nets, norm, sac_key), encoder.init(encoder_key)
         critic_opt = sac.optimizers(config).critic.init((inner.critics, params))
         return State(inner._replace(critic_opt=critic_opt), params)
 
@@ -179,9 +182,14 @@ def make(config: PearlConfig, space: Space, discount: float) -> Algorithm:
         context = row_numbers(log, context_key, config.context_size)
         return Batch(transitions(log, rows), transitions(log, context))
 
+    def sample(logs: Log, key: Array) -> Batch:
+        if config.tasks_per_update is None:
+            return jax.vmap(sample_task)(logs, jax.random.split(key, logs.size.shape[0]))
+        return sample_some(logs, key, config.tasks_per_update, config.batch_size, config.context_size)
+
     return Algorithm(
         init=init,
-        sample=lambda logs, key: jax.vmap(sample_task)(logs, jax.random.split(key, logs.size.shape[0])),
+        sample=sample,
         update=update_with(config, gamma, nets, encoder, space.action_dim),
         acting=lambda state: Acting(sac.acting(state.sac), state.encoder),
         acting_type=Acting,

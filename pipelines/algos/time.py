@@ -1,19 +1,26 @@
-"""tiMe's second phase (Vuong et al. 2019, `Pre-training as Batch Meta RL with tiMe`): Algorithm 1 with Q only.
+"""tiMe's second phase (Vuong et al. 2019, `Pre-training as Batch Meta RL with tiMe`): Algorithm 1.
 
 Joint regression of Q_S(s, a, M) on every task's own Q*_j(s, a), and of P(E(s, a), M) on r (and s'), where
-M = f(context) is inferred from transitions of the same task.
+M = f(context) is inferred from transitions of the same task. Teachers that generate and perturb actions (BCQ) teach
+G_S(s, noise, M) and xi_S(s, a, M) along with it, whose candidates are then what is chosen from; for others, as in
+section 5.1, actions are tried at random. `act` says otherwise: `cem` is the ablation of section 5.2.
 
 Differs: one update takes B transitions of *every* task, not of one random task. Targets are regressed in standard
 units (mean and deviation over the logs). "Terms are scaled to the size of the Q term" is read as a detached running
-ratio. P(E, M) sees M beside E's output. s' is predicted as a change. T tasks, B batch, L context, Z latent.
+ratio. P(E, M) sees M beside E's output. s' is predicted as a change. xi_S sees M, as the text has it (line 11 leaves it
+out). Noise is held where the teachers hold it. act=generator with a teacher that has no generator imitates the action
+that it takes itself, see `distilled`. T tasks, B batch, L context, Z latent.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from pipelines.algos.context import input_sizes, inputs, mean_of
+from pipelines.algos.distilled import Actor, Teach, candidates, generate, make_actor, nudge, widened
 from pipelines.core.configs.algorithms import TimeConfig
 from pipelines.core.learn import descend
 from pipelines.core.normaliser import Normaliser, fit, moments, valid_rows
@@ -21,6 +28,9 @@ from pipelines.core.samplers import contexts, row_numbers
 from pipelines.core.types import (
     Algorithm,
     Array,
+    Held,
+    HeldCritic,
+    Latent,
     Log,
     Metrics,
     OptState,
@@ -34,19 +44,22 @@ from pipelines.nets import Net, mlp
 
 RATIO_DECAY = 0.99  # of the running sizes of the loss terms
 TERMS = ("q", "reward", "next_obs")
+TAUGHT = ("generator", "perturbation")  # terms that there are with act=generator
 
 
 class Data(NamedTuple):
-    """The logs and, for each row, the value its own task's teacher gives it."""
+    """The logs, for each row the value its own task's teacher gives it, and the teachers if their actions are asked."""
 
     logs: Log  # [T, N, ...]
     teacher_q: Array  # [T, N]
+    teachers: Any = ()  # their acting states [T, ...]
 
 
 class Batch(NamedTuple):
     row: Transition  # [T, B]
     context: Transition  # [T, B, L]
     teacher_q: Array  # [T, B]
+    lesson: Any = ()  # Lesson [T, B] with act=generator
 
 
 class Scales(NamedTuple):
@@ -59,9 +72,11 @@ class Scales(NamedTuple):
 
 
 class State(NamedTuple):
-    params: Params  # {"f", "embed", "predictor", "q"}
+    params: (
+        Params  # {"f", "embed", "predictor", "q"}; with act=generator "generator" and, if it perturbs, "perturbation"
+    )
     opt: OptState
-    sizes: Array  # [3] running size of each loss term
+    sizes: Array  # [3] running size of each loss term, [5] with act=generator
     scales: Scales
 
 
@@ -82,23 +97,23 @@ class Nets(NamedTuple):
     embed: Net  # E: (s, a)
     predictor: Net  # P: (E, M) -> [1 + O]: r and the change of s
     q: Net  # Q_S: (s, a, M)
+    actor: Actor | None = None  # G_S: (s, noise, M) and xi_S: (s, a, M), with act=generator
 
 
 def make_nets(config: TimeConfig, space: Space) -> Nets:
     obs, action, latent = space.obs_dim, space.action_dim, config.latent_dim
     return Nets(
-        f=mlp([obs, action, 1, obs], config.encoder_hidden, latent),
+        f=mlp(input_sizes(space), config.encoder_hidden, latent),
         embed=mlp([obs, action], config.embed_hidden, config.embed_dim),
         predictor=mlp([config.embed_dim, latent], config.predictor_hidden, 1 + obs),
         q=mlp([obs, action, latent], config.q_hidden, 1),
+        actor=make_actor(config, space) if config.act == "generator" else None,
     )
 
 
 def encode(nets: Nets, acting: Acting, rows: Transition) -> Array:
     """f before the mean over the set: each transition `[...]` -> `[..., Z]`."""
-    norm = acting.scales.inputs
-    reward = norm.reward(rows.reward)[..., None]
-    return nets.f.apply(acting.params["f"], norm.obs(rows.obs), rows.action, reward, norm.obs(rows.next_obs))
+    return nets.f.apply(acting.params["f"], *inputs(acting.scales.inputs, rows))
 
 
 def q_value(nets: Nets, acting: Acting, obs: Array, action: Array, latent: Array) -> Array:
@@ -110,7 +125,7 @@ def q_value(nets: Nets, acting: Acting, obs: Array, action: Array, latent: Array
 
 
 def term_weights(sizes: Array) -> Array:
-    """Detached weights [3] that bring each running size to the size of the Q term (the first)."""
+    """Detached weights that bring each running size to the size of the Q term (the first)."""
     return jax.lax.stop_gradient(sizes[0] / jnp.maximum(sizes, 1e-8))
 
 
@@ -133,6 +148,21 @@ def regression_terms(nets: Nets, config: TimeConfig, acting: Acting, batch: Batc
     return jnp.stack(terms)
 
 
+def imitation_terms(nets: Nets, config: TimeConfig, acting: Acting, batch: Batch) -> Array:
+    """The rest of line 12: ||G_S(s, noise, M) - a||^2 and ||xi_S(s, a, M) - xi_j(s, a)||^2 at a = G_j(s, noise) -> [2];
+    the last is 0 where the teachers do not perturb. M learns from both."""
+    assert nets.actor is not None
+    latent = encode(nets, acting, batch.context).mean(-2)  # [T, B, Z]
+    features, lesson, params = acting.scales.inputs.obs(batch.row.obs), batch.lesson, acting.params
+    action = lesson.row.action
+    made = generate(nets.actor.generator, params["generator"], features, lesson.noise, latent)  # lines 8 and 9
+    terms = [((made - action) ** 2).sum(-1).mean(), jnp.float32(0)]
+    if config.perturbation_scale:
+        xi = nudge(nets.actor.perturbation, params["perturbation"], features, action, latent)  # line 11
+        terms[1] = ((xi - lesson.xi) ** 2).sum(-1).mean()
+    return jnp.stack(terms)
+
+
 # ---- the algorithm --------------------------------------------------------------------------------------------------
 
 
@@ -143,8 +173,27 @@ def fit_scales(data: Data) -> Scales:
     return Scales(fit(data.logs), *moments(data.teacher_q, valid), change_std)
 
 
+Value = Callable[[Array], Array]  # of actions [M, A] -> [M]
+
+
+def cross_entropy_search(config: TimeConfig, space: Space, value: Value, key: Array) -> Array:
+    """The best action of the last of some rounds, each drawn around the best of the round before. -> [A]"""
+    low, high = jnp.asarray(space.low), jnp.asarray(space.high)
+    wide = (config.num_shots, *space.action_shape)
+
+    def one(carry: tuple[Array, Array], key: Array) -> tuple[tuple[Array, Array], Array]:
+        mean, std = (jnp.broadcast_to(leaf, wide) for leaf in carry)
+        shots = jnp.clip(mean + std * jax.random.normal(key, wide), jnp.broadcast_to(low, wide), high[None])
+        _, best = jax.lax.top_k(value(shots), min(config.cem_elites, config.num_shots))
+        return (shots[best].mean(0), shots[best].std(0)), shots[best[0]]
+
+    begun = ((low + high) / 2, (high - low) / 2)
+    return jax.lax.scan(one, begun, jax.random.split(key, config.cem_rounds))[1][-1]
+
+
 def policy(config: TimeConfig, space: Space, nets: Nets) -> Policy:
-    """Random shooting on Q_S(s, ., M): the best of `num_shots` uniform actions (section 5.1).
+    """The action that Q_S(s, ., M) likes best: of G_S's candidates, as BCQ has it; or of `num_shots` uniform ones
+    (random shooting, section 5.1); or as cross-entropy search finds it.
 
     The context is this episode's own transitions: `start` clears it.
     """
@@ -154,12 +203,21 @@ def policy(config: TimeConfig, space: Space, nets: Nets) -> Policy:
         return Memory(jnp.zeros((config.latent_dim,)), jnp.float32(0))
 
     def latent(memory: Memory) -> Array:
-        return memory.total / jnp.maximum(memory.num, 1.0)
+        return mean_of(memory.total, memory.num)
 
     def act(acting: Acting, memory: Memory, obs: Array, key: Array, explore: Any) -> Array:
-        shots = jax.random.uniform(key, (config.num_shots, *space.action_shape), minval=low, maxval=high)
-        wide = [jnp.broadcast_to(x, (config.num_shots, *x.shape)) for x in (obs, latent(memory))]
-        return shots[q_value(nets, acting, wide[0], shots, wide[1]).argmax()]
+        def values(actions: Array) -> Array:
+            wide = [jnp.broadcast_to(x, (actions.shape[0], *x.shape)) for x in (obs, latent(memory))]
+            return q_value(nets, acting, wide[0], actions, wide[1])
+
+        if config.act == "cem":
+            return cross_entropy_search(config, space, values, key)
+        if nets.actor is not None:
+            features = acting.scales.inputs.obs(obs)
+            shots = candidates(config, nets.actor, acting.params, features, latent(memory), key)
+        else:
+            shots = jax.random.uniform(key, (config.num_shots, *space.action_shape), minval=low, maxval=high)
+        return shots[values(shots).argmax()]
 
     def observe(acting: Acting, memory: Memory, row: Transition) -> Memory:
         return Memory(memory.total + encode(nets, acting, row), memory.num + 1)
@@ -174,37 +232,70 @@ def policy(config: TimeConfig, space: Space, nets: Nets) -> Policy:
         act=act,
         observe=observe,
         value=value,
+        latent=lambda acting, memory: Latent(latent(memory), jnp.zeros((config.latent_dim,))),
     )
 
 
-def make(config: TimeConfig, space: Space) -> Algorithm:
-    """tiMe across tasks: data is `Data`, T is the leading axis inside the loss."""
+def held_critic(nets: Nets) -> HeldCritic:
+    """Q_S at the M of a memory."""
+
+    def q(params: Params, held: tuple[Array, Scales], features: Array, action: Array) -> Array:
+        latent, scales = held
+        standard = nets.q.apply(params, features, action, widened(latent, features.shape[:-1]))[..., 0]
+        return standard * scales.q_std + scales.q_mean
+
+    def take(acting: Acting, memory: Memory) -> Held:
+        return Held(acting.params["q"], (mean_of(memory.total, memory.num), acting.scales), acting.scales.inputs)
+
+    return HeldCritic(take, q)
+
+
+def init_params(config: TimeConfig, nets: Nets, key: Array) -> Params:
+    named = {"f": nets.f, "embed": nets.embed, "predictor": nets.predictor, "q": nets.q}
+    params = {name: net.init(k) for (name, net), k in zip(named.items(), jax.random.split(key, 4), strict=True)}
+    if nets.actor is not None:
+        params["generator"] = nets.actor.generator.init(jax.random.fold_in(key, 4))
+        if config.perturbation_scale:
+            params["perturbation"] = nets.actor.perturbation.init(jax.random.fold_in(key, 5))
+    return params
+
+
+def make(config: TimeConfig, space: Space, teach: Teach | None = None) -> Algorithm:
+    """tiMe across tasks: data is `Data`, T is the leading axis inside the loss. `teach` (`distilled.teaching`) is what
+    sampling needs with act=generator; acting does not."""
     nets, optimizer = make_nets(config, space), optax.adam(config.learning_rate)
+    names = TERMS if nets.actor is None else TERMS + TAUGHT
 
     def init(key: Array, data: Data) -> State:
-        names = ("f", "embed", "predictor", "q")
-        params = {name: getattr(nets, name).init(k) for name, k in zip(names, jax.random.split(key, 4), strict=True)}
-        return State(params, optimizer.init(params), jnp.ones(3), fit_scales(data))
+        params = init_params(config, nets, key)
+        return State(params, optimizer.init(params), jnp.ones(len(names)), fit_scales(data))
 
-    def sample_task(log: Log, teacher_q: Array, key: Array) -> Batch:
+    def sample_task(log: Log, teacher_q: Array, teacher: Any, key: Array) -> Batch:
         row_key, context_key = jax.random.split(key)
         rows = row_numbers(log, row_key, config.batch_size)
         context = contexts(log, context_key, rows, config.context_size)
-        return Batch(transitions(log, rows), context, teacher_q[rows])
+        batch = Batch(transitions(log, rows), context, teacher_q[rows])
+        if nets.actor is None:
+            return batch
+        assert teach is not None, "an algorithm that was made to act has no teachers"
+        return batch._replace(lesson=teach(teacher, batch.row, jax.random.fold_in(key, 2)))
 
     def sample(data: Data, key: Array) -> Batch:
         keys = jax.random.split(key, data.teacher_q.shape[0])
-        return jax.vmap(sample_task)(data.logs, data.teacher_q, keys)
+        return jax.vmap(sample_task)(data.logs, data.teacher_q, data.teachers, keys)
 
     def update(state: State, batch: Batch, key: Array, step: Array) -> tuple[State, Metrics]:
-        weights = term_weights(state.sizes) if config.scale_terms else jnp.ones(3)
+        weights = term_weights(state.sizes) if config.scale_terms else jnp.ones(len(names))
 
         def loss(params: Params) -> tuple[Array, Metrics]:
-            terms = regression_terms(nets, config, Acting(params, state.scales), batch)
-            return (weights * terms).sum(), {f"{name}_loss": term for name, term in zip(TERMS, terms, strict=True)}
+            acting = Acting(params, state.scales)
+            terms = regression_terms(nets, config, acting, batch)
+            if nets.actor is not None:
+                terms = jnp.concatenate([terms, imitation_terms(nets, config, acting, batch)])
+            return (weights * terms).sum(), {f"{name}_loss": term for name, term in zip(names, terms, strict=True)}
 
         params, opt, metrics = descend(optimizer, loss, state.params, state.opt)
-        terms = jnp.stack([metrics[f"{name}_loss"] for name in TERMS])
+        terms = jnp.stack([metrics[f"{name}_loss"] for name in names])
         sizes = jnp.where(step == 0, terms, state.sizes + (1 - RATIO_DECAY) * (terms - state.sizes))
         return state._replace(params=params, opt=opt, sizes=sizes), metrics
 
@@ -215,4 +306,5 @@ def make(config: TimeConfig, space: Space) -> Algorithm:
         acting=lambda state: Acting(state.params, state.scales),
         acting_type=Acting,
         policy=policy(config, space, nets),
+        critic=held_critic(nets),
     )

@@ -276,6 +276,13 @@ class HostFamily(TaskFamily):
     engine: str = "host"
 
 
+class Latent(NamedTuple):
+    """What an encoder makes of all that a memory has been shown: a posterior's mean and standard deviation."""
+
+    mean: Array  # [Z]
+    spread: Array  # [Z], 0 where the encoder gives one point
+
+
 @dataclass(frozen=True)
 class Policy:
     """How a learned state acts on one task. Memory has fixed shapes.
@@ -285,6 +292,7 @@ class Policy:
     act(state, memory, obs, key, explore) -> action   `explore` in [0, 1], 0 is greedy
     observe(state, memory, transition) -> memory
     value(state, memory, obs, action) -> []           or None
+    latent(state, memory) -> Latent                   or None, where no task is inferred
     """
 
     begin: Callable[[Any, Array], Any]
@@ -292,6 +300,7 @@ class Policy:
     act: Callable[[Any, Any, Array, Array, Any], Array]
     observe: Callable[[Any, Any, Transition], Any]
     value: Callable[[Any, Any, Array, Array], Array] | None
+    latent: Callable[[Any, Any], Latent] | None = None
 
 
 def memoryless(
@@ -308,6 +317,27 @@ def memoryless(
     )
 
 
+class Held(NamedTuple):
+    """A meta-policy's value on one task, its idea of the task held fixed."""
+
+    params: Params  # what may be learned on
+    held: Any  # a tree of real numbers that stays as it is: the latent, scales
+    normaliser: Any  # a Normaliser: how its nets see observations
+
+
+@dataclass(frozen=True)
+class HeldCritic:
+    """How another algorithm goes on from a meta-policy's value (MBML section 5.3).
+
+    take(acting, memory) -> Held
+    q(params, held, features [..., F], action [..., A]) -> [...], in units of the reward, of normalised observations
+        and actions in [-1, 1]
+    """
+
+    take: Callable[[Any, Any], Held]
+    q: Callable[[Params, Any, Array, Array], Array]
+
+
 @dataclass(frozen=True)
 class Algorithm:
     """Whatever learns. Per-task algorithms see one task; across-task ones see a leading T in data and batch.
@@ -319,6 +349,7 @@ class Algorithm:
     `q(acting, obs, action) -> []`, the teacher's value;
     `propose(acting, obs, noise [Z]) -> action`, its generator, Z = `noise_dim`; `perturb(acting, obs, action) -> [A]`
     in (-1, 1), how a proposal should be moved, in units of the furthest that it may be.
+    `critic`: what may be learned on in a new task, of a meta-policy that has it.
     """
 
     init: Callable[[Array, Any], Any]
@@ -331,3 +362,6 @@ class Algorithm:
     propose: Callable[[Any, Array, Array], Array] | None = None
     perturb: Callable[[Any, Array, Array], Array] | None = None
     noise_dim: int = 0  # Z, of `propose`
+    noise_clip: float = 1.0  # its noise is drawn from N(0, I) and held within this
+    reach: float = 0.0  # how far `perturb` may move a proposal
+    critic: HeldCritic | None = None

@@ -69,6 +69,7 @@ def in_unit_box(algorithm: Algorithm, space: Space) -> Algorithm:
         act=lambda *args: from_unit(space, inner.act(*args)),
         observe=lambda state, memory, row: inner.observe(state, memory, rows_to_unit(space, row)),
         value=value and (lambda state, memory, obs, action: value(state, memory, obs, to_unit(space, action))),
+        latent=inner.latent,
     )
     return replace(
         algorithm,

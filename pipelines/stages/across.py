@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pipelines.core.configs.base import Config
 from pipelines.core.learn import block, stage_key
 from pipelines.core.names import slug
 from pipelines.core.trees import to_dict
@@ -15,12 +16,18 @@ from pipelines.stages import learners
 from pipelines.stages.blocks import Plan, run_blocks, snapshot_arrays
 
 
-def run_across(work: Work, stage: str, name: str, data: Any, headline: str) -> Product:
-    """Learns algorithm `name` on `data` (leading axis T) and returns the meta-policy."""
+def run_across(
+    work: Work, stage: str, name: str, data: Any, headline: str, agent: Config | None = None, **asks: Any
+) -> Product:
+    """Learns algorithm `name` on `data` (leading axis T) and returns the meta-policy.
+
+    `agent` is its config, where that of `work` leaves something to be settled; `asks` is what it asks of others.
+    """
     config: Any = work.config
+    agent = config.agent if agent is None else agent
     card = work.inputs["log"].card
     space = Space.from_json(card.extra["space"])
-    algorithm = learners.make(name, config.agent, space, card.extra["discount"])
+    algorithm = learners.make(name, agent, space, card.extra["discount"], **asks)
     init_key, key = jax.random.split(stage_key(work.seed, stage))
     data = jax.tree.map(jnp.asarray, data)
     carry = jax.jit(algorithm.init)(init_key, data)
@@ -38,6 +45,6 @@ def run_across(work: Work, stage: str, name: str, data: Any, headline: str) -> P
     return Product(
         arrays={"acting": to_dict(acting(carry)), **snapshot_arrays(snapshots)},
         tasks=list(card.tasks),
-        extra=learners.model_card(name, config.agent, card),
+        extra=learners.model_card(name, agent, card),
         name=slug(f"{name} {card.extra['family']}"),
     )

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipelines import rollouts
 from pipelines.core import own
-from pipelines.core.configs.stages import CollectConfig
+from pipelines.core.configs.stages import CollectConfig, enough_tasks
 from pipelines.core.errors import UsageError
 from pipelines.core.learn import stage_key, task_keys
 from pipelines.core.names import slug
@@ -126,13 +126,16 @@ def episode_returns(log: Log) -> np.ndarray:
 
 
 def run(work: Work) -> Product:
-    """Collects on every training task of the family. Raises UsageError for an overlap where there is none."""
+    """Collects on the training tasks of the family, or the first `num_tasks` of them. Raises UsageError for an overlap
+    where there is none, and for more tasks than there are."""
     config: Any = work.config
     family = registry.find(config.family)
     if config.overlap and not isinstance(family, HostFamily):
         hint = "leave overlap out, or take an engine outside of the compiled program (engine=mujoco)"
         raise UsageError(f"overlap: {family.name} moves inside the program that learns", hint)
     tasks = family.tasks("train")
+    enough_tasks(config.num_tasks, len(tasks), family.name)
+    tasks = tasks[: config.num_tasks]
     algorithm = learners.make(config.algorithm, config.agent, family.space, family.discount)
     groups = divide([config.steps] * len(tasks), work.tasks_at_once, work.crew.count)
 

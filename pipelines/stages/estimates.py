@@ -9,7 +9,7 @@ from pipelines.core.families import Entry
 
 FLOPS_PER_S = 4e10  # small nets on two laptop cores; `make bench` measures it
 COMPILE_S = 6.0  # a stage's first compile; a warm cache takes a fifth
-PROGRAM_BYTES = 7e8  # jax, its compiler and one compiled block
+PROGRAM_BYTES = 1.2e9  # jax, its compiler and what it compiles: 0.8 to 1.5 GB (benchmarks/results/sizes.md)
 ARTIFACT_BYTES = 4e4  # card, metrics, events
 FLOAT_BYTES = 4
 RELABELLED_BYTES = 24  # of a row: two indices, the log's number, its place, reward, spread
@@ -62,6 +62,13 @@ def _bcq(agent: Any, family: Entry) -> tuple[float, float]:
     return proposed + learned, encoder[1] + generator[1] + 2 * critic[1] + perturbation[1]
 
 
+def _ddpg(agent: Any, family: Entry) -> tuple[float, float]:
+    """(operations of one row of an update, parameters): actor 4, critic 6 forward passes' worth."""
+    actor = mlp([family.obs_dim, *agent.hidden, family.action_dim])
+    critic = mlp([family.obs_dim + family.action_dim, *agent.hidden, 1])
+    return 4 * actor[0] + 6 * critic[0], actor[1] + critic[1]
+
+
 def _cql(agent: Any, family: Entry) -> tuple[float, float]:
     """(operations of one row of an update, parameters): SAC, and the critics' gradient on three proposals."""
     row, params = _sac(agent, family)
@@ -92,6 +99,7 @@ PER_TASK = {
     "cql": _cql,
     "td3bc": _td3,
     "iql": _iql,
+    "ddpg": _ddpg,
     "bc": _bc,
     "discrete-bcq": _discrete_bcq,
 }
@@ -104,16 +112,43 @@ def _time(agent: Any, family: Entry) -> tuple[float, float]:
     e = mlp([pair, *agent.embed_hidden, agent.embed_dim])
     p = mlp([agent.embed_dim + latent, *agent.predictor_hidden, 1 + family.obs_dim])
     q = mlp([pair + latent, *agent.q_hidden, 1])
-    return 3 * (agent.context_size * f[0] + e[0] + p[0] + q[0]), f[1] + e[1] + p[1] + q[1]
+    row, params = 3 * (agent.context_size * f[0] + e[0] + p[0] + q[0]), f[1] + e[1] + p[1] + q[1]
+    if agent.act != "generator":
+        return row, params
+    actor = _actor(agent, family)
+    return row + actor[0], params + actor[1]
+
+
+def _actor(agent: Any, family: Entry) -> tuple[float, float]:
+    """(operations of one row of an update, parameters) of the nets that imitate the teachers' actions; theirs are asked
+    beside them, of unknown size."""
+    pair, noise = family.obs_dim + family.action_dim, 2 * family.action_dim
+    wide = agent.generator_hidden or agent.q_hidden
+    generator = mlp([family.obs_dim + noise + agent.latent_dim, *wide, family.action_dim])
+    perturbation = mlp([pair + agent.latent_dim, *(agent.perturbation_hidden or agent.q_hidden), family.action_dim])
+    return 3 * (generator[0] + perturbation[0]), generator[1] + perturbation[1]
+
+
+def _mbml(agent: Any, family: Entry) -> tuple[float, float]:
+    """(operations of one row of an update, parameters); the encoder sees contexts, and T triplets of each task."""
+    pair, tasks = family.obs_dim + family.action_dim, family.num_train
+    encoder = mlp([pair + 1 + family.obs_dim, *agent.encoder_hidden, 2 * agent.latent_dim])
+    q, actor = mlp([pair + agent.latent_dim, *agent.q_hidden, 1]), _actor(agent, family)
+    seen = agent.context_size + agent.foreign_size
+    if agent.triplet:
+        seen = agent.num_contexts * seen if agent.relabel == "none" else seen + 2 * tasks * agent.context_size
+    return 3 * (seen / agent.batch_size * encoder[0] + q[0]) + actor[0], encoder[1] + q[1] + actor[1]
 
 
 def _row_bytes(family: Entry) -> int:
     return FLOAT_BYTES * (family.obs_dim + family.action_dim + LOG_COLUMNS)
 
 
-def estimate(stage: str, config: Any, family: Entry) -> dict[str, float]:
-    """{"memory_bytes", "disk_bytes", "seconds"} of one run of `stage` on `family`."""
-    tasks, copies = family.num_train, 1 + getattr(config, "num_snapshots", 0)
+def estimate(stage: str, config: Any, family: Entry, num_tasks: int | None = None) -> dict[str, float]:
+    """{"memory_bytes", "disk_bytes", "seconds"} of one run of `stage` on `family`; `num_tasks`: of the log that it
+    learns from, where it is known."""
+    copies = 1 + getattr(config, "num_snapshots", 0)
+    tasks = getattr(config, "num_tasks", None) or num_tasks or family.num_train
     flops = disk = held = 0.0
     match stage:
         case "collect":
@@ -149,13 +184,26 @@ def estimate(stage: str, config: Any, family: Entry) -> dict[str, float]:
             encoder = mlp([inputs, *config.agent.encoder_hidden, 2 * config.agent.latent_dim])
             each = config.agent.batch_size * row + 4 * config.agent.context_size * encoder[0]
             flops, disk = tasks * config.updates * each, copies * (params + encoder[1]) * FLOAT_BYTES
+        case "metatrain" if config.algorithm == "contextual-bcq":
+            agent = config.agent
+            row, params = _bcq(agent, family._replace(obs_dim=family.obs_dim + agent.identity_dim))
+            inputs = 2 * family.obs_dim + family.action_dim + 1
+            encoder = mlp([inputs, *agent.encoder_hidden, 2 * agent.identity_dim])
+            each = agent.batch_size * row + 4 * agent.context_size * encoder[0]
+            flops, disk = tasks * config.updates * each, copies * (params + encoder[1]) * FLOAT_BYTES
         case "metatrain":
             row, params = _sac(config.agent, family)
             flops, disk = config.updates * config.agent.batch_size * row, copies * params * FLOAT_BYTES
         case "distill":
-            row, params = _time(config.agent, family)
+            row, params = (_mbml if config.method == "mbml" else _time)(config.agent, family)
             flops, disk = tasks * config.updates * config.agent.batch_size * row, copies * params * FLOAT_BYTES
         case "eval":
+            disk = family.num_test * config.episodes * family.horizon * family.obs_dim * FLOAT_BYTES
+        case "finetune":  # the meta-policy's nets are not in the config: as if they were SAC's
+            row, params = _sac(config.agent, family)
+            arms = 1 + (config.scratch != "none")
+            flops = family.num_test * arms * config.steps * config.agent.batch_size * row
+            held = family.num_test * arms * (config.warmup_steps + config.steps) * _row_bytes(family)
             disk = family.num_test * config.episodes * family.horizon * family.obs_dim * FLOAT_BYTES
         case "report":
             disk = 1e6  # the page and its pictures

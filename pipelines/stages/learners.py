@@ -6,14 +6,32 @@ from typing import Any
 import jax
 import numpy as np
 
-from pipelines.algos import bc, bcq, cql, discrete_bcq, dqn, iql, pearl, sac, td3, td3bc, time
+from pipelines.algos import (
+    bc,
+    bcq,
+    contextual_bcq,
+    cql,
+    ddpg,
+    discrete_bcq,
+    dqn,
+    iql,
+    mbml,
+    pearl,
+    sac,
+    td3,
+    td3bc,
+    time,
+)
 from pipelines.core.configs.algorithms import (
     BcConfig,
     BcqConfig,
+    ContextualBcqConfig,
     CqlConfig,
+    DdpgConfig,
     DiscreteBcqConfig,
     DqnConfig,
     IqlConfig,
+    MbmlConfig,
     PearlConfig,
     SacConfig,
     Td3BcConfig,
@@ -27,7 +45,9 @@ from pipelines.core.trees import from_dict, stack_logs, task_leaf
 from pipelines.core.types import Algorithm, Log, Space, Task
 from pipelines.core.unit_box import in_unit_box, unit
 
-SHARED = frozenset({"pooled-batch-sac", "batch-pearl", "time"})  # one acting state for all tasks
+SHARED = frozenset(
+    {"pooled-batch-sac", "batch-pearl", "contextual-bcq", "time", "mbml"}
+)  # one acting state for all tasks
 
 DISCRETE = frozenset({"dqn", "discrete-bcq"})  # what acts where actions are discrete, and only there
 
@@ -40,13 +60,15 @@ PER_TASK: Mapping[str, tuple[Callable[[Any, Space, float], Algorithm], type[Conf
     "cql": (cql.make, CqlConfig),
     "td3bc": (td3bc.make, Td3BcConfig),
     "iql": (iql.make, IqlConfig),
+    "ddpg": (ddpg.make, DdpgConfig),
     "bc": (bc.make, BcConfig),
     "discrete-bcq": (discrete_bcq.make, DiscreteBcqConfig),
 }
 
 
-def make(name: str, config: Config | Mapping[str, Any], space: Space, discount: float) -> Algorithm:
-    """The algorithm that a stage or a card names, for logs and environments in the units of `space`.
+def make(name: str, config: Config | Mapping[str, Any], space: Space, discount: float, **asks: Any) -> Algorithm:
+    """The algorithm that a stage or a card names, for logs and environments in the units of `space`. `asks`: what an
+    algorithm that distils asks of others while it learns (see its `make`).
 
     Raises WrongKind for a name this version does not know, UsageError where it cannot act in the space.
     """
@@ -58,10 +80,12 @@ def make(name: str, config: Config | Mapping[str, Any], space: Space, discount: 
             f"{name} cannot act in a family with {actions}",
             f"for discrete ones there is {' and '.join(sorted(DISCRETE))}",
         )
-    return in_unit_box(_make(name, config, unit(space), discount), space)
+    return in_unit_box(_make(name, config, unit(space), discount, asks), space)
 
 
-def _make(name: str, config: Config | Mapping[str, Any], space: Space, discount: float) -> Algorithm:
+def _make(
+    name: str, config: Config | Mapping[str, Any], space: Space, discount: float, asks: Mapping[str, Any]
+) -> Algorithm:
     """The algorithm in the box [-1, 1] in which it lives."""
 
     def agent(kind: type[Config]) -> Any:
@@ -75,8 +99,12 @@ def _make(name: str, config: Config | Mapping[str, Any], space: Space, discount:
             return sac.make(agent(SacConfig), space, discount, pooled)
         case "batch-pearl":
             return pearl.make(agent(PearlConfig), space, discount)
+        case "contextual-bcq":
+            return contextual_bcq.make(agent(ContextualBcqConfig), space, discount)
         case "time":
-            return time.make(agent(TimeConfig), space)
+            return time.make(agent(TimeConfig), space, **asks)
+        case "mbml":
+            return mbml.make(agent(MbmlConfig), space, **asks)
     raise WrongKind(f"unknown algorithm {name!r} on the card", "it was written by another version of omrl")
 
 

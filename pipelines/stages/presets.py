@@ -2,12 +2,15 @@
 
 `tiny` takes seconds on a CPU and proves that the pipes hold, `small` takes minutes and means something, `paper` is the
 paper's scale. A preset may shrink tasks, steps and nets, never horizon, reward, protocol or split. `agent` is for every
-algorithm of the stage, `agents` has a row for each that wants something of its own.
+algorithm of the stage, `agents` has a row for each that wants something of its own; `bodies` has the rows of families
+that want something of their own, and one under "" for the rest.
 """
 
 from typing import Any
 
+from pipelines.stages.baselines import FINETUNE, METATRAIN
 from pipelines.stages.collectors import PAPERS
+from pipelines.stages.distill_papers import DISTILL
 
 NAMES = ("tiny", "small", "paper")
 
@@ -22,11 +25,29 @@ _PAPER_TRAIN: dict[str, dict[str, Any]] = {
 _TINY_LOOP = {"updates": 40, "block_updates": 20, "num_snapshots": 2}
 _SMALL_LOOP = {"updates": 5_000, "block_updates": 500}
 
+# collecting: positions and distances of the point families reach 10 to 20; online there is no log yet to fit scales to
+_SMALL_POINT = {"agent": {**_SMALL_SAC, "obs_scale": 10.0, "reward_scale": 10.0}}
+# bodies that push and are pushed want more steps than a point, and with all their tasks would take an hour
+_SMALL_MOVING = {"steps": 20_000, "random_steps": 2_000, "agent": _SMALL_SAC}
+_SMALL_FEW = {**_SMALL_MOVING, "num_tasks": 4}
+_SMALL_BODIES = {
+    "": _SMALL_POINT,
+    "halfcheetah-vel": _SMALL_FEW,
+    "halfcheetah-dir": _SMALL_MOVING,  # two tasks
+    "hopper-vel": _SMALL_FEW,
+    "ant-dir": _SMALL_FEW,
+    "ant-fwd-back": _SMALL_MOVING,  # two tasks
+    "ant-goal": _SMALL_FEW,
+    "ant-semicircle": _SMALL_FEW,
+    "humanoid-dir": _SMALL_FEW,
+    "walker-params": _SMALL_FEW,
+    "umaze-goal": _SMALL_FEW,
+}
+
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "collect": {
         "tiny": {"steps": 200, "random_steps": 100, "block_steps": 50, "num_snapshots": 2, "agent": _TINY_SAC},
-        # positions and distances of the point families reach 10 to 20; online there is no log yet to fit scales to
-        "small": {"agent": {**_SMALL_SAC, "obs_scale": 10.0, "reward_scale": 10.0}},
+        "small": {"bodies": _SMALL_BODIES},
         "paper": {"papers": PAPERS},  # the row of the family's own paper
     },
     "import": {"tiny": {}, "small": {}, "paper": {}},
@@ -53,39 +74,64 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "replay": {"tiny": {"episodes": 2}, "small": {}, "paper": {}},
     "metatrain": {
-        "tiny": {**_TINY_LOOP, "agent": _TINY_SAC},
-        "small": {**_SMALL_LOOP, "agent": _SMALL_SAC},
-        "paper": {"updates": 20_000},
+        "tiny": {**_TINY_LOOP, "agent": _TINY_SAC, "agents": {"contextual-bcq": {"vae_hidden": [16, 16]}}},
+        "small": {**_SMALL_LOOP, "agent": _SMALL_SAC, "agents": {"contextual-bcq": {"vae_hidden": [128, 128]}}},
+        "paper": {"papers": METATRAIN},  # --set paper=mbml/BODY takes a body's row
     },
     "distill": {
         "tiny": {
             **_TINY_LOOP,
-            "agent": {
-                "encoder_hidden": [16],
-                "embed_hidden": [16],
-                "embed_dim": 16,
-                "predictor_hidden": [16],
-                "q_hidden": [16, 16],
-                "latent_dim": 4,
-                "batch_size": 16,
-                "num_shots": 10,
+            "agent": {"q_hidden": [16, 16], "latent_dim": 4, "batch_size": 16},
+            "agents": {
+                "time": {
+                    "encoder_hidden": [16],
+                    "embed_hidden": [16],
+                    "embed_dim": 16,
+                    "predictor_hidden": [16],
+                    "num_shots": 10,
+                },
+                "mbml": {"encoder_hidden": [16, 16], "context_size": 8, "foreign_size": 8, "num_contexts": 3},
             },
         },
         "small": {
             "updates": 12_000,
             "block_updates": 500,
-            "agent": {
-                "encoder_hidden": [128],
-                "embed_hidden": [128],
-                "embed_dim": 128,
-                "predictor_hidden": [128],
-                "q_hidden": [128, 128],
-                "batch_size": 128,
-                "learning_rate": 1e-3,
+            "agent": {"q_hidden": [128, 128], "batch_size": 128, "learning_rate": 1e-3},
+            "agents": {
+                "time": {
+                    "encoder_hidden": [128],
+                    "embed_hidden": [128],
+                    "embed_dim": 128,
+                    "predictor_hidden": [128],
+                },
+                "mbml": {"encoder_hidden": [128, 128]},
             },
         },
-        "paper": {"updates": 50_000, "agent": {"batch_size": 128}},
+        "paper": {"papers": DISTILL},  # --set paper=mbml/BODY takes a body's row
     },
     "eval": {"tiny": {"episodes": 4, "curve_episodes": 2}, "small": {}, "paper": {}},
+    "finetune": {
+        "tiny": {
+            "collect_steps": 100,
+            "imitation": {"updates": 100, "batch_size": 16},
+            "warmup_steps": 50,
+            "steps": 150,
+            "epoch_steps": 50,
+            "eval_every": 50,
+            "eval_episodes": 2,
+            "episodes": 4,
+            "agent": _TINY_SAC,
+        },
+        "small": {
+            "collect_steps": 2_000,
+            "imitation": {"updates": 2_000, "batch_size": 128, "learning_rate": 1e-3},
+            "warmup_steps": 1_000,
+            "steps": 10_000,
+            "epoch_steps": 500,
+            "eval_every": 500,
+            "agent": _SMALL_SAC,
+        },
+        "paper": {"papers": FINETUNE},  # --set paper=mbml/BODY takes a body's row
+    },
     "report": {"tiny": {}, "small": {}, "paper": {}},
 }

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from pipelines.core.configs import stages as configs
 from pipelines.core.configs.base import Config
+from pipelines.core.configs.eval import EvalConfig
+from pipelines.core.configs.finetune import FinetuneConfig
 from pipelines.core.configs.io import ImportConfig
 from pipelines.core.configs.relabel import RelabelConfig, ReplayConfig
 from pipelines.core.configs.report import ReportConfig
@@ -76,14 +78,14 @@ STAGES: dict[str, StageSpec] = {
         ),
         StageSpec(
             "distill",
-            "one policy from logs and per-task policies (tiMe)",
+            "one policy from logs and per-task policies (tiMe, MBML)",
             configs.DistillConfig,
             "meta-policy",
-            {"log": _LOG, "teachers": Role(("policy-set",))},
+            {"log": _LOG, "teachers": Role(("policy-set",)), "relabelled": Role(("relabelled-log",), required=False)},
         ),
         StageSpec(
             "metatrain",
-            "one policy from all logs at once (pooled batch SAC, batch PEARL)",
+            "one policy from all logs at once (pooled batch SAC, batch PEARL, contextual BCQ)",
             configs.MetatrainConfig,
             "meta-policy",
             {"log": _LOG},
@@ -91,9 +93,21 @@ STAGES: dict[str, StageSpec] = {
         StageSpec(
             "eval",
             "episodes on the tasks of a split",
-            configs.EvalConfig,
+            EvalConfig,
             "report",
-            {"policy": Role(("meta-policy", "policy-set", "replay-log"))},
+            {
+                "policy": Role(("meta-policy", "policy-set", "replay-log")),
+                "context": Role(("replay-log",), required=False),
+                "probe": Role(("replay-log",), required=False),
+                "relabelled": Role(("relabelled-log",), required=False),
+            },
+        ),
+        StageSpec(
+            "finetune",
+            "a meta-policy made the start of SAC in each task (MBML section 5.3)",
+            FinetuneConfig,
+            "report",
+            {"policy": Role(("meta-policy",))},
         ),
         StageSpec(
             "report",

@@ -31,6 +31,7 @@ AGENTS: dict[str, dict[str, object]] = {
     "td3": {"target_noise": 0.0},
     "td3bc": {"target_noise": 0.0, "bc_alpha": 200.0, "actor_delay": 1},
     "cql": {**HARD, "conservative_weight": 1e-4, "num_actions": 2},
+    "ddpg": {},
     "iql": {"inverse_temperature": 10.0, "max_weight": 1e4},
     "bcq": {"vae_hidden": (32, 32), "num_candidates": 10, "perturbation_scale": 1.0},
 }

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from pipelines.algos import time
-from pipelines.algos.time import Acting, Batch, Nets, Scales, regression_terms, term_weights
+from pipelines.algos.distilled import Actor, Lesson
+from pipelines.algos.time import Acting, Batch, Nets, Scales, imitation_terms, regression_terms, term_weights
 from pipelines.core.configs.algorithms import TimeConfig
 from pipelines.core.normaliser import Normaliser
 from pipelines.core.types import Transition, transitions
 from pipelines.nets import Net
-from tests.toys import AGENTS, SPACE, data_of, make
+from tests.toys import AGENTS, SPACE, data_of, make, make_log, teachers_of
 
 
 def test_weights_bring_every_term_to_the_size_of_the_first():
@@ -177,3 +178,111 @@ def test_the_reward_term_teaches_f_too(learner):
     slope = jax.jit(jax.grad(reward_term))(state.params)
     assert any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(slope["f"]))
     assert not any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(slope["q"]))
+
+
+# ---- with teachers that generate and perturb -------------------------------------------------------------------------
+
+TAUGHT = {"act": "generator", "noise_dim": 4, "noise_clip": 0.5, "perturbation_scale": 0.05, "num_candidates": 3}
+
+
+@pytest.fixture(scope="module")
+def taught(learner):
+    """(algorithm, state, batch, metrics of one update, the state after it)"""
+    algorithm, data = make("time", **TAUGHT), learner[1]
+    data = jax.tree.map(jnp.asarray, data._replace(teachers=teachers_of(data.logs)))
+
+    def run(data):
+        state, batch = algorithm.init(jax.random.key(0), data), algorithm.sample(data, jax.random.key(1))
+        after, metrics = algorithm.update(state, batch, jax.random.key(2), jnp.int32(0))
+        return state, batch, metrics, after
+
+    return algorithm, *jax.jit(run)(data)
+
+
+def test_imitation_terms_by_hand():
+    """M = 1.75 as above. G = tanh(s + noise + M) of s = (0, 1, 2) and noise (1, 0, -1) is the tanh of 2.75; xi =
+    tanh(s + a + M) at a = (0, -1, -2) that of 1.75. Shown were 0 and 1."""
+    lesson = Lesson(jnp.array([[[1.0], [0], [-1]]]), ROW._replace(action=jnp.array([[[0.0], [-1], [-2]]])), 0.0)
+    lesson = lesson._replace(xi=jnp.ones((1, 3, 1)))
+    adding = ADDING._replace(actor=Actor(ADDING.q, ADDING.q))
+    params, batch = {**NO_PARAMS, "generator": {}, "perturbation": {}}, Batch(ROW, CONTEXT, TEACHER_Q, lesson)
+    made, xi = imitation_terms(adding, TimeConfig(**TAUGHT), Acting(params, UNITS), batch)
+    np.testing.assert_allclose(made, np.mean((np.tanh(2.75) - np.array([0, -1, -2])) ** 2), rtol=1e-6)
+    np.testing.assert_allclose(xi, (np.tanh(1.75) - 1) ** 2, rtol=1e-5)
+    config = TimeConfig(**{**TAUGHT, "perturbation_scale": 0.0})
+    assert imitation_terms(adding, config, Acting(params, UNITS), batch)[1] == 0
+
+
+def test_what_is_sampled_besides_is_as_without_them(learner, taught):
+    """The same rows and contexts, and the same nets to begin with; more terms to scale."""
+    algorithm, data, state, _ = learner
+    plain, batch = jax.jit(algorithm.sample)(data, jax.random.key(1)), taught[2]
+    for one, other in zip(jax.tree.leaves(plain), jax.tree.leaves(batch._replace(lesson=())), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert set(taught[1].params) == set(state.params) | {"generator", "perturbation"}
+    for name in state.params:
+        np.testing.assert_allclose(*(one.params[name]["Dense_0"]["kernel"] for one in (state, taught[1])), atol=1e-6)
+    assert taught[1].sizes.shape == (5,)
+    names = ("q_loss", "reward_loss", "next_obs_loss", "generator_loss", "perturbation_loss")
+    np.testing.assert_allclose(taught[4].sizes, [taught[3][name] for name in names], rtol=1e-6)
+    assert all(taught[3][name] > 0 for name in names if name != "next_obs_loss")
+
+
+def test_f_learns_from_imitation_too(taught):
+    """One optimiser and no stop, unlike MBML's."""
+    _, state, batch, *_ = taught
+    config = TimeConfig(**{**AGENTS["time"], **TAUGHT})
+    nets = time.make_nets(config, SPACE)
+
+    def term(params):
+        return imitation_terms(nets, config, Acting(params, state.scales), batch).sum()
+
+    slope = jax.jit(jax.grad(term))(state.params)
+    for name in ("f", "generator", "perturbation"):
+        assert any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(slope[name])), name
+    assert not any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(slope["q"]))
+
+
+def test_the_best_candidate_acts(taught):
+    algorithm, state, batch, *_ = taught
+    acting, policy, key = algorithm.acting(state), algorithm.policy, jax.random.key(3)
+    row = jax.tree.map(lambda leaf: leaf[0, 0], batch.row)
+    memory = policy.observe(acting, policy.begin(acting, key), row)
+    nets = time.make_nets(TimeConfig(**{**AGENTS["time"], **TAUGHT}), SPACE).actor
+    features, tried = acting.scales.inputs.obs(row.obs), []
+    for noise in np.clip(jax.random.normal(key, (3, 4)), -0.5, 0.5):
+        action = jnp.tanh(nets.generator.apply(acting.params["generator"], features, noise, memory.total))
+        xi = jnp.tanh(nets.perturbation.apply(acting.params["perturbation"], features, action, memory.total))
+        tried.append(jnp.clip(action + 0.05 * xi, -1, 1))
+    values = [policy.value(acting, memory, row.obs, action) for action in tried]
+    assert np.ptp(values) > 0
+    np.testing.assert_allclose(policy.act(acting, memory, row.obs, key, 0.0), tried[np.argmax(values)], rtol=1e-4)
+
+
+def test_cross_entropy_search_finds_what_the_value_likes():
+    """Five rounds come three times as near to (0.3, -0.7) as the best of 40 uniform draws; and the box has an end."""
+    config, space = TimeConfig(act="cem", num_shots=40, cem_elites=8), SPACE._replace(action_shape=(2,))
+
+    def search(goal):
+        def value(actions):
+            return -((actions - goal[None]) ** 2).sum(-1)
+
+        keys = jax.random.split(jax.random.key(0), 20)
+        return jax.vmap(lambda key: time.cross_entropy_search(config, space, value, key))(keys)
+
+    found = np.asarray(jax.jit(jax.vmap(search))(jnp.array([[0.3, -0.7], [3.0, 3.0]])))
+    assert found[1].mean() > 0.98
+    assert (found <= 1).all()
+    once = np.random.default_rng(0).uniform(-1, 1, (20, 40, 2)) - [0.3, -0.7]
+    nearest = np.linalg.norm(once, axis=-1).min(1).mean()
+    assert 3 * np.linalg.norm(found[0] - [0.3, -0.7], axis=-1).mean() < nearest
+
+
+def test_the_critic_that_others_go_on_with_is_the_value(learner):
+    algorithm, _, state, _ = learner
+    acting, policy = algorithm.acting(state), algorithm.policy
+    row = transitions(jax.tree.map(jnp.asarray, make_log(0)), jnp.int32(4))
+    memory = policy.observe(acting, policy.begin(acting, jax.random.key(0)), row)
+    held = algorithm.critic.take(acting, memory)
+    found = algorithm.critic.q(held.params, held.held, held.normaliser.obs(row.obs), row.action)
+    np.testing.assert_allclose(found, policy.value(acting, memory, row.obs, row.action), rtol=1e-5)

@@ -4,7 +4,7 @@ import pytest
 
 from pipelines.core.configs.base import resolve
 from pipelines.core.families import FAMILIES
-from pipelines.stages.estimates import PER_TASK, estimate, mlp
+from pipelines.stages.estimates import ARTIFACT_BYTES, COMPILE_S, PER_TASK, estimate, mlp
 from pipelines.stages.presets import NAMES, PRESETS
 from pipelines.stages.registry import STAGES
 from pipelines.tasks import registry
@@ -52,6 +52,22 @@ def test_what_is_kept_and_held_counts() -> None:
     assert kept["memory_bytes"] == pytest.approx(whole["memory_bytes"], rel=0.05)  # all of it, until it is cut
     rare = estimate("collect", resolve(config, fields, {"block_updates": 100}), family)
     assert rare["seconds"] < whole["seconds"] / 4
+
+
+def test_so_many_tasks_cost_as_much() -> None:
+    config, family = STAGES["collect"].config, FAMILIES["point-semicircle/spread"]
+    fields = {"family": "point-semicircle/spread", "num_snapshots": 0}
+    five, three = (resolve(config, fields, {"num_tasks": count}) for count in (5, 3))
+    extra = {name: ARTIFACT_BYTES if name == "disk_bytes" else COMPILE_S for name in ("disk_bytes", "seconds")}
+    for name, fixed in extra.items():
+        of_five, of_three, of_all = (
+            estimate("collect", one, family)[name] - fixed for one in (five, three, resolve(config, fields))
+        )
+        assert of_five == pytest.approx(5 / 3 * of_three)
+        assert of_all == pytest.approx(3 * of_five)
+    train = resolve(STAGES["train"].config, PRESETS["train"]["small"])
+    known, unknown = (estimate("train", train, family, count)["seconds"] - COMPILE_S for count in (5, None))
+    assert unknown == pytest.approx(3 * known)
 
 
 def test_ensembles_of_the_dynamics_count_where_they_are_needed() -> None:

@@ -32,8 +32,8 @@ def test_too_few_tasks():
 
 
 def test_an_unknown_algorithm_on_a_card():
-    with pytest.raises(WrongKind, match="unknown algorithm 'ddpg'"):
-        learners.make("ddpg", {}, SPACE, DISCOUNT)
+    with pytest.raises(WrongKind, match="unknown algorithm 'trpo'"):
+        learners.make("trpo", {}, SPACE, DISCOUNT)
 
 
 def test_a_field_on_a_card_that_this_version_does_not_know():

@@ -12,7 +12,8 @@ from pipelines.core.trees import to_dict
 from pipelines.stages import distill, learners
 from tests.toys import AGENTS, DISCOUNT, SPACE, Stored, log_artifact, make, run
 
-META = [("metatrain", {"algorithm": "batch-sac"}), ("metatrain", {"algorithm": "batch-pearl"}), ("distill", {})]
+LOGS_ALONE = ("batch-sac", "batch-pearl", "contextual-bcq")
+META = [*(("metatrain", {"algorithm": name}) for name in LOGS_ALONE), ("distill", {})]
 
 
 @pytest.fixture(scope="module")

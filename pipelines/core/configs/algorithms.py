@@ -77,10 +77,17 @@ class PearlConfig(SoftConfig):
     resample: Literal["step", "episode"] = Field(
         "step", description="z follows the posterior at every step, or is drawn once at the start of an episode"
     )
+    tasks_per_update: int | None = later(
+        None, ge=1, description="tasks drawn with replacement for an update; None: every task once"
+    )
+    kl_over_tasks: Literal["mean", "sum"] = later("mean", description="the KL of an update's tasks; the code's: sum")
+    scale_reward: bool = later(
+        True, description="critics learn rewards divided by their deviation on the logs; false: by reward_scale"
+    )
 
 
 class TimeConfig(Config):
-    """tiMe's second phase (Algorithm 1) with Q only; defaults are appendix B's toy experiment."""
+    """tiMe's second phase (Algorithm 1); defaults are appendix B's toy experiment."""
 
     latent_dim: int = Field(32, ge=1, description="size of the inferred MDP identity")
     context_size: int = Field(1, ge=1, description="transitions in a training context")
@@ -95,6 +102,60 @@ class TimeConfig(Config):
     predict_next_obs: bool = Field(False, description="reward-only families do not need it (the OpenReview version)")
     scale_terms: bool = Field(True, description="scale the auxiliary terms to the size of the Q term")
     num_shots: int = Field(100, ge=1, description="random shooting: actions tried per step")
+    act: Literal["auto", "generator", "shooting", "cem"] = later(
+        "auto",
+        description="how actions are found: candidates of G_S and xi_S, uniform ones, or cross-entropy search on Q_S;"
+        " auto: the generator where the teachers perturb, else shooting",
+    )
+    generator_hidden: Widths | None = later(None, description="G_S; None: as q_hidden")
+    perturbation_hidden: Widths | None = later(None, description="xi_S; None: as q_hidden")
+    num_candidates: int = later(10, ge=1, description="actions that G_S proposes per step")
+    noise_dim: int | None = later(None, ge=0, description="of G_S's noise; None: the teachers'")
+    noise_clip: float | None = later(None, gt=0, description="noise is held within it; None: the teachers'")
+    perturbation_scale: float | None = later(None, ge=0, le=1, description="Phi; None: the teachers', 0: no xi_S")
+    cem_rounds: int = later(5, ge=1, description="cem: how often num_shots actions are drawn and the best kept")
+    cem_elites: int = later(10, ge=1, description="cem: how many are kept")
+
+
+class MbmlConfig(Config):
+    """MBML's second phase (Li et al. 2020, Algorithm 1); its ablations are relabel and triplet."""
+
+    relabel: Literal["ensemble", "known", "none"] = Field(
+        "ensemble", description="who paid the relabelled rows: learned ensembles, the family itself, or there are none"
+    )
+    triplet: bool = Field(
+        True, description="triplet loss on relabelled rows, Eqs. 8 and 9; without relabelling batch-hard, Eq. 11"
+    )
+    margin: float = Field(2.0, ge=0, description="m, of the triplet loss")
+    num_contexts: int = Field(10, ge=1, description="batch-hard: context sets of each task, N")
+    batch_hard: Literal["task", "anchor"] = Field(
+        "task",
+        description="batch-hard: one triple of each task, their mean (Eq. 11); one of each set, their sum (code)",
+    )
+    latent_dim: int = Field(20, ge=1, description="size of the inferred task identity z")
+    context_size: int = Field(64, ge=1, description="a task's own transitions in a training context")
+    foreign_size: int = Field(
+        64, ge=0, description="relabelled transitions beside them; more of the task's own where there is no relabelling"
+    )
+    encoder_hidden: Widths = Field((200, 200, 200), description="of the task encoder")
+    q_hidden: Widths = Field((256, 256), description="Q_D")
+    generator_hidden: Widths | None = Field(None, description="G_D; None: as q_hidden")
+    perturbation_hidden: Widths | None = Field(None, description="xi_D; None: as q_hidden")
+    batch_size: int = Field(128, ge=1, description="transitions of each task in one update")
+    learning_rate: float = Field(3e-4, gt=0)
+    kl_weight: float = Field(0.1, ge=0, description="beta, of KL(q || N(0, I))")
+    kl_over: Literal["mean", "sum"] = Field("mean", description="tasks: their mean (Eq. 3), or their sum (code)")
+    q_units: Literal["reward", "standard"] = Field(
+        "reward", description="units of the value whose squared error counts: as they are, or of deviation 1"
+    )
+    prior_factor: bool = Field(False, description="posteriors count N(0, I) among their factors")
+    resample: Literal["episode", "step"] = Field(
+        "episode", description="z is drawn at the start of an episode, or follows the posterior at every step"
+    )
+    num_candidates: int = Field(10, ge=1, description="actions that G_D proposes per step")
+    noise_dim: int | None = Field(None, ge=0, description="of G_D's noise; None: the teachers'")
+    noise_clip: float | None = Field(None, gt=0, description="noise is held within it; None: the teachers'")
+    perturbation_scale: float | None = Field(None, ge=0, le=1, description="Phi; None: the teachers', 0: no xi_D")
 
 
 # ---- batch RL: one task, its log only ------------------------------------------------------------------------------
@@ -134,6 +195,29 @@ class BcqConfig(BatchConfig):
     min_weight: float = Field(0.75, ge=0, le=1, description="lambda: of the lesser critic in the target, Eq. 13")
     kl_weight: float = Field(0.5, ge=0, description="of the VAE's mean KL beside its mean squared error")
     noise_clip: float = Field(0.5, gt=0, description="latent noise is held within it when actions are generated")
+    perturbation_hidden: Widths | None = later(None, description="of xi; None: as the critics, hidden")
+
+
+class ContextualBcqConfig(BcqConfig):
+    """Contextual BCQ (MBML section 5.1): BCQ whose nets see an inferred task identity z."""
+
+    batch_size: int = Field(128, ge=1, description="transitions of each task in one update")
+    identity_dim: int = Field(20, ge=1, description="of z; latent_dim is the VAE's")
+    encoder_hidden: Widths = Field((200, 200, 200), description="of the task encoder")
+    context_size: int = Field(128, ge=1, description="transitions in a training context")
+    encoder_loss: Literal["value", "value+vae"] = Field(
+        "value",
+        description="what the task encoder learns from: the critics' loss (the paper), or the VAE's too (the code)",
+    )
+    resample: Literal["step", "episode"] = Field(
+        "episode", description="z is drawn once at the start of an episode, or follows the posterior at every step"
+    )
+
+
+class DdpgConfig(BatchConfig):
+    """DDPG (Lillicrap et al. 2016) on a log, the learner of MetaGenRL in MBML's Fig. 5."""
+
+    explore_noise: float = Field(0.1, ge=0, description="deviation of the noise on an exploring policy's action")
 
 
 class CqlConfig(SoftConfig):

@@ -1,6 +1,7 @@
 """Configs are frozen pydantic models; preset, file, environment and flags are layers of differences over them."""
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -100,6 +101,9 @@ def _usage_error(config: type[Config], error: ValidationError, prefix: str) -> U
         return UsageError(f"unknown field {dotted!r}", nearest(dotted, known, "fields"))
     if first["type"] == "missing":
         return UsageError(f"field {dotted!r} has no value", f"give it with --set {dotted}=...")
+    if first["type"] == "literal_error" and (words := re.findall(r"'([^']*)'", first["ctx"]["expected"])):
+        given = str(first["input"])
+        return UsageError(f"field {dotted!r}: {given!r} is none of its values", nearest(given, words, "values"))
     return UsageError(f"field {dotted!r}: {first['msg']} (got {first.get('input')!r})", "see `omrl config show`")
 
 

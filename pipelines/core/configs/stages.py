@@ -7,10 +7,13 @@ from pydantic import Field, SerializeAsAny, model_validator
 from pipelines.core.configs.algorithms import (
     BcConfig,
     BcqConfig,
+    ContextualBcqConfig,
     CqlConfig,
+    DdpgConfig,
     DiscreteBcqConfig,
     DqnConfig,
     IqlConfig,
+    MbmlConfig,
     PearlConfig,
     SacConfig,
     Td3BcConfig,
@@ -84,7 +87,7 @@ class CollectConfig(AgentConfig):
     """One ordinary agent per task, online; everything it saw is kept in order.
 
     A layer may also hold `papers`, collectors of the papers by paper and body, and `paper`, which of them is meant: see
-    `choose_collector`.
+    `choose_collector`; and `bodies`, {body: fields}, of which the row of the family's body is taken, or that of "".
     """
 
     AGENTS: ClassVar[dict[str, type[Config]]] = {"sac": SacConfig, "td3": Td3Config, "dqn": DqnConfig}
@@ -112,15 +115,20 @@ class CollectConfig(AgentConfig):
     overlap: bool = later(
         False, description="host engines: physics go on while the learner learns, with the policy of the block before"
     )
+    num_tasks: int | None = later(
+        None, ge=1, description="tasks of the family's training split, from the first; None: all of them"
+    )
 
     @model_validator(mode="before")
     @classmethod
-    def _of_paper(cls, data: Any) -> Any:
+    def _of_family(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        own = {name: value for name, value in data.items() if name not in ("papers", "paper")}
-        family = data.get("family", cls.model_fields["family"].default)
-        return merge(choose_collector(data.get("papers"), data.get("paper"), str(family)), own)
+        own = {name: value for name, value in data.items() if name not in ("papers", "paper", "bodies")}
+        family = str(data.get("family", cls.model_fields["family"].default))
+        chosen = choose_collector(data.get("papers"), data.get("paper"), family)
+        bodies = data.get("bodies", {})
+        return merge(chosen, bodies.get(body_of(family), bodies.get("", {})), own)
 
     @classmethod
     def _default_choice(cls, data: dict[str, Any]) -> str:
@@ -134,8 +142,34 @@ class CollectConfig(AgentConfig):
         parse_keep(self.keep)
         return self
 
+    @model_validator(mode="after")
+    def _tasks_that_there_are(self) -> "CollectConfig":
+        if entry := entry_of(self.family):
+            enough_tasks(self.num_tasks, entry.num_train, self.family)
+        return self
 
-def choose_collector(papers: Any, paper: str | None, family: str) -> dict[str, Any]:
+
+def enough_tasks(wanted: int | None, there: int, family: str) -> None:
+    """Raises UsageError where `wanted` tasks are more than the training split has."""
+    if wanted is not None and wanted > there:
+        cause = f"num_tasks={wanted}: {family} has {there} training task{'s' if there > 1 else ''}"
+        raise UsageError(cause, f"--set num_tasks={there} takes them all")
+
+
+def body_of(family: str) -> str:
+    """`ant-goal` of `ant-goal/mbml,engine=brax`."""
+    return family.partition(",")[0].partition("/")[0]
+
+
+def of_paper(data: Any, what: str) -> Any:
+    """Layers of a stage whose family is not in its config: under them the row of `papers` that `paper` names."""
+    if not isinstance(data, dict):
+        return data
+    own = {name: value for name, value in data.items() if name not in ("papers", "paper")}
+    return merge(choose_collector(data.get("papers"), data.get("paper"), "", what), own)
+
+
+def choose_collector(papers: Any, paper: str | None, family: str, what: str = "collector") -> dict[str, Any]:
     """The row of `papers`, {paper: {body: fields}, "": fields}, that is meant.
 
     `paper` is `mbml` (the row of the family's body, as in `ant-goal/...`) or `mbml/ant-goal`; without it a family's own
@@ -144,7 +178,7 @@ def choose_collector(papers: Any, paper: str | None, family: str) -> dict[str, A
     """
     if papers is None:
         if paper is not None:
-            raise UsageError(f"paper={paper} chooses a collector of the preset `paper`", "add --preset paper")
+            raise UsageError(f"paper={paper} chooses a {what} of the preset `paper`", "add --preset paper")
         return {}
     body, _, variant = family.partition(",")[0].partition("/")
     columns = {name: rows for name, rows in papers.items() if name}
@@ -156,7 +190,7 @@ def choose_collector(papers: Any, paper: str | None, family: str) -> dict[str, A
         raise UsageError(f"paper={paper}: no such paper", nearest(column, list(columns), "papers"))
     if (row or body) not in columns[column]:
         hint = nearest(row or body, list(columns[column]), "bodies")
-        raise UsageError(f"{column} has no collector for {row or body}", f"{hint} (--set paper={column}/BODY takes it)")
+        raise UsageError(f"{column} has no {what} for {row or body}", f"{hint} (--set paper={column}/BODY takes it)")
     return dict(columns[column][row or body])
 
 
@@ -183,11 +217,12 @@ class TrainConfig(LearnerConfig):
         "cql": CqlConfig,
         "td3bc": Td3BcConfig,
         "iql": IqlConfig,
+        "ddpg": DdpgConfig,
         "bc": BcConfig,
         "discrete-bcq": DiscreteBcqConfig,
     }
 
-    algorithm: Literal["batch-sac", "bcq", "cql", "td3bc", "iql", "bc", "discrete-bcq"] = "batch-sac"
+    algorithm: Literal["batch-sac", "bcq", "cql", "td3bc", "iql", "ddpg", "bc", "discrete-bcq"] = "batch-sac"
     mapping: Mapping = "auto"
     select: Literal["last", "online"] = later(
         "last", description="which policy of each task is kept; online: the best of those played on the training task"
@@ -210,31 +245,31 @@ class TrainConfig(LearnerConfig):
 
 
 class DistillConfig(LearnerConfig):
-    """One policy from the logs and the per-task policies."""
+    """One policy from the logs and the per-task policies. A layer may hold `papers` and `paper`: see `of_paper`."""
 
     SELECTOR: ClassVar[str] = "method"
-    AGENTS: ClassVar[dict[str, type[Config]]] = {"time": TimeConfig}
+    AGENTS: ClassVar[dict[str, type[Config]]] = {"time": TimeConfig, "mbml": MbmlConfig}
 
-    method: Literal["time"] = "time"
+    method: Literal["time", "mbml"] = "time"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_paper(cls, data: Any) -> Any:
+        return of_paper(data, "row")
 
 
 class MetatrainConfig(LearnerConfig):
-    """One policy from all logs at once."""
+    """One policy from all logs at once. A layer may hold `papers` and `paper`: see `of_paper`."""
 
-    AGENTS: ClassVar[dict[str, type[Config]]] = {"batch-sac": SacConfig, "batch-pearl": PearlConfig}
+    AGENTS: ClassVar[dict[str, type[Config]]] = {
+        "batch-sac": SacConfig,
+        "batch-pearl": PearlConfig,
+        "contextual-bcq": ContextualBcqConfig,
+    }
 
-    algorithm: Literal["batch-sac", "batch-pearl"] = "batch-sac"
+    algorithm: Literal["batch-sac", "batch-pearl", "contextual-bcq"] = "batch-sac"
 
-
-class EvalConfig(Config):
-    """Episodes on the tasks of a split."""
-
-    label: str = Field("", description="the row's name in tables; empty: derived from the policy's artifact")
-    split: Literal["train", "test", "ood"] = "test"
-    protocol: Literal["zero-shot"] = "zero-shot"
-    episodes: int = Field(64, ge=1, description="episodes per task")
-    curve_episodes: int = Field(8, ge=0, description="episodes per task and snapshot; 0: no curve")
-    match: Literal["own", "nearest"] = Field(
-        "own", description="policy-sets: a test task gets its own policy, or the nearest training task's"
-    )
-    mapping: Mapping = "auto"
+    @model_validator(mode="before")
+    @classmethod
+    def _of_paper(cls, data: Any) -> Any:
+        return of_paper(data, "row")
