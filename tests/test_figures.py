@@ -6,6 +6,7 @@ import pytest
 
 from pipelines import figures
 from pipelines.figures import Band, Dots, Goal, Learning
+from pipelines.figures.latents import latents, plane
 
 GOALS = [Goal("0°", 10, 0), Goal("90°", 0, 10), Goal("180°", -10, 0)]
 NOWHERE = np.full(4, np.nan)
@@ -56,6 +57,7 @@ def test_every_picture_is_a_sharp_png():
         "paths": lambda: figures.paths(paths_to([(10, 0), (0, 10), (-10, 0)]), GOALS, np.zeros(2), True),
         "scores": lambda: figures.scores([dots()], ["0°", "90°", "180°", "all"], np.full(4, 0.92)),
         "profile": lambda: figures.profile([dots()], list("abcd"), np.full(4, 0.92)),
+        "latents": lambda: latents(np.random.default_rng(0).normal(size=(5, 3, 3, 4)), ["0°", "90°", "180°"]),
         "proposition": lambda: figures.proposition(np.array([1, 10, 100]), np.ones(3), np.ones((3, 2))),
         "sweep": lambda: figures.sweep(np.array([0.1, 0.2, 0.3, 0.4]), [dots()], "share", {"oracle": 1.0}),
     }
@@ -138,3 +140,42 @@ def test_names_of_levels_keep_their_distance_and_order(places):
 def test_names_that_are_apart_stay():
     places = np.array([0.9, 0.1, 0.5])
     np.testing.assert_array_equal(figures._spread(places, room=0.08), places)
+
+
+# ---- posteriors in the plane -----------------------------------------------------------------------------------------
+
+
+def test_the_plane_of_the_two_directions_that_vary_most():
+    """Points on a line (3, 0, -4) t, and a fifth as much off it along y."""
+    t = np.linspace(-1, 1, 21)
+    points = np.stack([3 * t, np.where(np.arange(21) % 2, 1.0, -1.0) * 0.2, -4 * t], -1)
+    points = points + np.array([5, 6, 7])
+    middle, directions, share = plane(points)
+    np.testing.assert_allclose(middle, points.mean(0))
+    np.testing.assert_allclose(directions[:, 0], (-0.6, 0, 0.8), atol=0.02)  # its greatest entry is positive
+    np.testing.assert_allclose(np.abs(directions[:, 1]), (0, 1, 0), atol=0.02)
+    assert share[0] > 0.9 > 0.1 > share[1] > 0
+    assert share.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("points", [np.zeros((4, 3)), np.ones((4, 1)), np.arange(4.0)[:, None]])
+def test_a_plane_of_less_than_two_directions(points):
+    middle, directions, share = plane(points)
+    assert np.isfinite(directions).all()
+    np.testing.assert_allclose(((points - middle) @ directions)[:, 1], 0, atol=1e-12)
+    assert share[1] == 0
+
+
+def test_latents_have_the_colour_of_rewards_and_of_rows():
+    """Of the swapped contexts only those with task 0's rewards are known: in the middle all have its colour, on the
+    right none has."""
+    mean = np.full((40, 3, 3, 2), np.nan)
+    mean[:, 0] = np.random.default_rng(0).normal(size=(40, 3, 2))
+    mean[:, 1, 1], mean[:, 2, 2] = (9, 0), (0, 9)
+    drawn = pixels(latents(mean, ["a", "b", "c"]))
+    first = np.array([int(figures._goal_colours(3)[0][i : i + 2], 16) for i in (1, 3, 5)])
+    dots = 0.75 * first + 0.25 * 255  # they let a quarter of the white shine through
+    mine = (np.abs(drawn[drawn.shape[0] // 4 :] - dots).max(-1) <= 8).sum(0)  # below the legend
+    third = drawn.shape[1] // 3
+    assert mine[third : 2 * third].sum() > 200
+    assert mine[2 * third :].sum() < 20

@@ -1,6 +1,6 @@
 """Policies meet families. Two drivers (`scan` for device families, `loop` for host families), one result."""
 
-from pipelines.rollouts.episodes import Episodes, Trials
+from pipelines.rollouts.episodes import Episodes, Trials, begin_task
 from pipelines.rollouts.loop import trials as host_trials
 from pipelines.rollouts.loop import zero_shot as host_zero_shot
 from pipelines.rollouts.recording import Recorder, cut, record, recorder
@@ -12,6 +12,7 @@ __all__ = [
     "Recorder",
     "Trials",
     "begin",
+    "begin_task",
     "cut",
     "host_trials",
     "host_zero_shot",

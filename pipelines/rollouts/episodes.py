@@ -4,7 +4,10 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from pipelines.core.types import Array, TaskFamily
+import jax
+import numpy as np
+
+from pipelines.core.types import Array, Policy, TaskFamily, Transition
 
 DISCOUNT_FLOOR = 1e-3  # a discounted return is followed until the discount falls below this
 DRAWN = 4  # an observation of no more numbers than this is its own place in a picture
@@ -27,6 +30,25 @@ class Trials(NamedTuple):
     returns: Array  # [P, k] undiscounted
     path: Array  # [P, k, H + 1, 2] where the agent was, see `places`
     rewards: Array  # [P, k, H], 0 past an episode's end
+    discounted: Array  # [P, k] of an episode alone; NaN where the horizon is too short for the discount
+    value: Array  # [P, k] Q(s0, a0) of each episode; NaN where the policy has none
+    length: Array  # [P, k] control steps until an episode ended
+
+
+def begin_task(policy: Policy, acting: Any, key: Array, context: Transition | None) -> Any:
+    """A memory for a new task, shown the rows of `context` [C, ...] as if they had just been seen, if there is one."""
+    memory = policy.begin(acting, key)
+    if context is None:
+        return memory
+    return jax.lax.scan(lambda memory, row: (policy.observe(acting, memory, row), None), memory, context)[0]
+
+
+def discounted_return(rewards: Any, discount: float) -> Any:
+    """Of episodes that end with the horizon [..., H] -> [...]; NaN where it is too short for the discount."""
+    if rewards.shape[-1] < tail_steps(discount):
+        return rewards[..., 0] * math.nan
+    powers = np.broadcast_to(discount ** np.arange(rewards.shape[-1]), rewards.shape)
+    return (rewards * powers).sum(-1)
 
 
 def tail_steps(discount: float) -> int:

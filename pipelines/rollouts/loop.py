@@ -13,7 +13,7 @@ import numpy as np
 
 from pipelines.core.taskmap import TaskAxis
 from pipelines.core.types import Array, HostFamily, Policy, Simulator, Task, Transition, task_rows
-from pipelines.rollouts.episodes import Episodes, Trials, places, tail_steps
+from pipelines.rollouts.episodes import Episodes, Trials, begin_task, discounted_return, places
 
 MOST_ENVIRONMENTS = 256  # at once, in evaluation: a simulator may need megabytes for each
 
@@ -111,10 +111,15 @@ class Player:
         self.rows = np.repeat(task_rows(tasks, np.float64), self.together, axis=0)
         one = turn(policy, lambda acting, memory, obs, key: policy.act(acting, memory, obs, key, 0.0))
 
-        def opened(first: Array, acting: Any, key: Array) -> Any:
-            keys = jax.lax.dynamic_slice_in_dim(jax.random.split(key, num_runs), first, self.together)
+        def mine(leaf: Array, first: Array) -> Array:
+            return jax.lax.dynamic_slice_in_dim(leaf, first, self.together)
+
+        def opened(first: Array, acting: Any, key: Array, *context: Transition) -> Any:
+            keys = mine(jax.random.split(key, num_runs), first)
             begin_key, reset_key, steps_key = jax.vmap(lambda one: jax.random.split(one, 3), out_axes=1)(keys)
-            return jax.vmap(policy.begin, in_axes=(None, 0))(acting, begin_key), reset_key, steps_key
+            rows = [jax.tree.map(lambda leaf: mine(leaf, first), one) for one in context] or [None]
+            begun = jax.vmap(lambda key, rows: begin_task(policy, acting, key, rows))(begin_key, *rows)
+            return begun, reset_key, steps_key
 
         def numbered(episode: Array, keys: Array) -> Array:
             return jax.vmap(jax.random.fold_in, (0, None))(keys, episode)
@@ -170,24 +175,24 @@ class Player:
 
 def zero_shot(
     family: HostFamily, policy: Policy, discount: float, num_episodes: int, axis: TaskAxis, tasks: tuple[Task, ...]
-) -> Callable[[Any, Any], Episodes]:
-    """`run(acting [T, ...], keys [T]) -> Episodes` in numpy with a leading T: P episodes of each task, each beginning
-    with an empty memory. `acting` and `keys` lie on the devices of `axis`.
+) -> Callable[..., Episodes]:
+    """`run(acting [T, ...], keys [T], *context) -> Episodes` in numpy with a leading T: P episodes of each task, each
+    beginning with an empty memory, or with one that was shown its `context` [T, P, C, ...]. All lie on the devices of
+    `axis`.
 
     A simulator is never run past the horizon, so the discounted return is NaN where it needs more steps than that.
     """
     player = Player(family, policy, axis, tasks, num_episodes)
 
-    def run(acting: Any, keys: Any) -> Episodes:
+    def run(acting: Any, keys: Any, *context: Any) -> Episodes:
         parts = []
         with family.simulate(player.rows) as simulator:
             for first in range(0, num_episodes, player.together):
-                memory, *streams = player.open(first, acting, keys)
+                memory, *streams = player.open(first, acting, keys, *context)
                 parts.append(player.episode(simulator, acting, memory, None, *streams))
         rewards, path, value, length = (np.concatenate([part[n] for part in parts], axis=1) for n in range(4))
-        known = family.horizon >= tail_steps(discount)
-        discounted = (rewards * discount ** np.arange(family.horizon)).sum(-1) if known else value * np.nan
-        columns: list[Any] = [rewards.sum(-1), discounted.astype(np.float32), value, path, rewards, length]
+        discounted = discounted_return(rewards, discount).astype(np.float32)
+        columns: list[Any] = [rewards.sum(-1), discounted, value, path, rewards, length]
         return Episodes(*columns)
 
     return run
@@ -195,12 +200,12 @@ def zero_shot(
 
 def trials(
     family: HostFamily, policy: Policy, num_trials: int, num_episodes: int, axis: TaskAxis, tasks: tuple[Task, ...]
-) -> Callable[[Any, Any], Trials]:
-    """`run(acting [T, ...], keys [T]) -> Trials` in numpy with a leading T, as `scan.trials` plays them."""
+) -> Callable[..., Trials]:
+    """`run(acting [T, ...], keys [T], *context) -> Trials` in numpy with a leading T, as `scan.trials` plays them."""
     player = Player(family, policy, axis, tasks, num_trials)
 
-    def trial(simulator: Simulator, first: int, acting: Any, keys: Any) -> list[Played]:
-        memory, reset_key, steps_key = player.open(first, acting, keys)
+    def trial(simulator: Simulator, first: int, acting: Any, keys: Any, context: Any) -> list[Played]:
+        memory, reset_key, steps_key = player.open(first, acting, keys, *context)
         before, played = None, []
         for number in range(num_episodes):
             streams = player.numbered(number, reset_key), player.numbered(number, steps_key)
@@ -209,12 +214,13 @@ def trials(
             played.append(episode)
         return played
 
-    def run(acting: Any, keys: Any) -> Trials:
+    def run(acting: Any, keys: Any, *context: Any) -> Trials:
         with family.simulate(player.rows) as simulator:
-            parts = [trial(simulator, first, acting, keys) for first in range(0, num_trials, player.together)]
-        joined = [[np.stack([episode[n] for episode in part], axis=2) for part in parts] for n in range(2)]
-        rewards, path = (np.concatenate(column, axis=1) for column in joined)
-        columns: list[Any] = [rewards.sum(-1), path, rewards]
+            parts = [trial(simulator, first, acting, keys, context) for first in range(0, num_trials, player.together)]
+        joined = [[np.stack([episode[n] for episode in part], axis=2) for part in parts] for n in range(4)]
+        rewards, path, value, length = (np.concatenate(column, axis=1) for column in joined)
+        discounted = discounted_return(rewards, family.discount).astype(np.float32)
+        columns: list[Any] = [rewards.sum(-1), path, rewards, discounted, value, length]
         return Trials(*columns)
 
     return run

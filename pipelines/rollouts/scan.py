@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from pipelines.core.types import Array, DeviceFamily, Policy, Transition
-from pipelines.rollouts.episodes import Episodes, Trials, places, tail_steps
+from pipelines.rollouts.episodes import Episodes, Trials, begin_task, discounted_return, places, tail_steps
 
 
 class Live(NamedTuple):
@@ -43,16 +43,17 @@ def step(
 
 
 def zero_shot(family: DeviceFamily, policy: Policy, discount: float, num_episodes: int) -> Callable[..., Episodes]:
-    """`run(acting, task [K], key) -> Episodes`: one task, P episodes mapped, each beginning with an empty memory.
+    """`run(acting, task [K], key, context) -> Episodes`: one task, P episodes mapped, each beginning with an empty
+    memory, or with one that was shown the rows of its `context` [P, C, ...].
 
     The scan is longer than the horizon where the discounted return needs it (`discount` < 1); rows past a terminal
     state pay nothing, rows past the horizon count in the discounted return only.
     """
     length, where = max(family.horizon, tail_steps(discount)), places(family)
 
-    def episode(acting: Any, task: Array, key: Array) -> Episodes:
+    def episode(acting: Any, task: Array, key: Array, context: Transition | None) -> Episodes:
         begin_key, reset_key, steps_key = jax.random.split(key, 3)
-        first = begin(family, policy, acting, task, policy.begin(acting, begin_key), reset_key)
+        first = begin(family, policy, acting, task, begin_task(policy, acting, begin_key, context), reset_key)
 
         def one(carry: tuple[Live, Array], t: Array) -> tuple[tuple[Live, Array], Any]:
             live, ended = carry
@@ -81,19 +82,20 @@ def zero_shot(family: DeviceFamily, policy: Policy, discount: float, num_episode
             length=(~over[:horizon]).sum(),
         )
 
-    def run(acting: Any, task: Array, key: Array) -> Episodes:
-        return jax.vmap(functools.partial(episode, acting, task))(jax.random.split(key, num_episodes))
+    def run(acting: Any, task: Array, key: Array, context: Transition | None = None) -> Episodes:
+        return jax.vmap(functools.partial(episode, acting, task))(jax.random.split(key, num_episodes), context)
 
     return run
 
 
 def trials(family: DeviceFamily, policy: Policy, num_trials: int, num_episodes: int) -> Callable[..., Trials]:
-    """`run(acting, task [K], key) -> Trials`: P trials of k episodes on one task.
+    """`run(acting, task [K], key, context) -> Trials`: P trials of k episodes on one task.
 
-    The memory is begun once in a trial; `policy.start` hears of each episode, `policy.observe` sees every row up to an
-    episode's end and none past it.
+    The memory is begun once in a trial, and shown the rows of its `context` [P, C, ...]; `policy.start` hears of each
+    episode, `policy.observe` sees every row up to an episode's end and none past it.
     """
     where = places(family)
+    value_of = policy.value or (lambda *_: jnp.float32(jnp.nan))
 
     def episode(acting: Any, task: Array, memory: Any, keys: tuple[Array, Array]) -> tuple[Any, Any]:
         reset_key, steps_key = keys
@@ -108,21 +110,26 @@ def trials(family: DeviceFamily, policy: Policy, num_trials: int, num_episodes: 
             return (after, ended | row.terminal | failed(after.sim)), (
                 jnp.where(ended, 0.0, row.reward),
                 where(after.obs),
+                value_of(acting, live.memory, live.obs, row.action),
+                ended,
             )
 
-        (last, _), (reward, path) = jax.lax.scan(one, (first, jnp.zeros((), bool)), jnp.arange(family.horizon))
-        return last.memory, (reward, jnp.concatenate([where(first.obs)[None], path]))
+        carry, steps = (first, jnp.zeros((), bool)), jnp.arange(family.horizon)
+        (last, _), (reward, path, value, over) = jax.lax.scan(one, carry, steps)
+        path = jnp.concatenate([where(first.obs)[None], path])
+        return last.memory, (reward, path, value[0], (~over).sum())
 
-    def trial(acting: Any, task: Array, key: Array) -> Trials:
+    def trial(acting: Any, task: Array, key: Array, context: Transition | None) -> Trials:
         begin_key, reset_key, steps_key = jax.random.split(key, 3)
         numbers = jnp.arange(num_episodes)
         number = jax.vmap(jax.random.fold_in, (None, 0))
         keys = number(reset_key, numbers), number(steps_key, numbers)
-        memory = policy.begin(acting, begin_key)
-        _, (rewards, path) = jax.lax.scan(lambda memory, keys: episode(acting, task, memory, keys), memory, keys)
-        return Trials(rewards.sum(-1), path, rewards)
+        memory = begin_task(policy, acting, begin_key, context)
+        _, found = jax.lax.scan(lambda memory, keys: episode(acting, task, memory, keys), memory, keys)
+        rewards, path, value, length = found
+        return Trials(rewards.sum(-1), path, rewards, discounted_return(rewards, family.discount), value, length)
 
-    def run(acting: Any, task: Array, key: Array) -> Trials:
-        return jax.vmap(functools.partial(trial, acting, task))(jax.random.split(key, num_trials))
+    def run(acting: Any, task: Array, key: Array, context: Transition | None = None) -> Trials:
+        return jax.vmap(functools.partial(trial, acting, task))(jax.random.split(key, num_trials), context)
 
     return run

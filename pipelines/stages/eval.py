@@ -1,27 +1,27 @@
-"""eval: episodes of a policy-set or a meta-policy on the tasks of a split. -> report
+"""eval: a policy-set, a meta-policy or a log's agents, played on the tasks of a split. -> report
 
 Returns per task, normalised scores, and the value gap: Q(s0, a0) minus the discounted return of the same policy from
 s0. Snapshots are evaluated too, so that return and value over training can be drawn without touching an environment
-during training.
+during training. How episodes follow each other, which of them count, what is shown first and which snapshot plays is
+the protocol's (`protocols`, `contexts`); what the encoder reads is the probe's (`probing`).
 """
 
-from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from pipelines import rollouts
 from pipelines.core import own
 from pipelines.core.errors import UsageError
-from pipelines.core.learn import stage_key, task_keys
+from pipelines.core.learn import stage_key
 from pipelines.core.names import slug
-from pipelines.core.taskmap import TaskAxis
-from pipelines.core.trees import from_dict
-from pipelines.core.types import DeviceFamily, HostFamily, Policy, Task, TaskFamily, task_rows
+from pipelines.core.types import Task
 from pipelines.core.work import Product, Work
-from pipelines.stages import learners
+from pipelines.stages import probing, protocols
+from pipelines.stages.protocols import player as player
+from pipelines.stages.seating import Bench, tasks_of
+from pipelines.stages.seating import assign as assign
+from pipelines.stages.seating import spread_over as spread_over
 from pipelines.tasks import registry
 
 LABELS = {
@@ -33,120 +33,88 @@ LABELS = {
     "cql": "CQL",
     "td3bc": "TD3+BC",
     "iql": "IQL",
+    "ddpg": "DDPG",
     "bc": "behaviour cloning",
     "discrete-bcq": "discrete BCQ",
     "pooled-batch-sac": "pooled batch SAC",
     "batch-pearl": "batch PEARL",
+    "contextual-bcq": "contextual BCQ",
     "time": "tiMe",
+    "mbml": "MBML",
 }
 
 
-def assign(tasks: tuple[Task, ...], trained: tuple[Task, ...], match: str) -> list[int]:
-    """For each evaluated task the index of the trained policy that plays it.
-
-    `own`: the same task id; raises UsageError where there is none. `nearest`: least distance of the tasks' params, the
-    first of equals.
-    """
-    if match == "nearest":
-        gaps = np.linalg.norm(task_rows(tasks)[:, None] - task_rows(trained)[None], axis=-1)
-        return [int(index) for index in np.round(gaps, 4).argmin(1)]
-    index = {task.id: number for number, task in enumerate(trained)}
-    strangers = [task.name for task in tasks if task.id not in index]
-    if strangers:
-        raise UsageError(
-            f"the policy-set has no policy for task {strangers[0]} (and {len(strangers) - 1} more)",
-            "--set match=nearest takes the nearest training task's, or --split train",
-        )
-    return [index[task.id] for task in tasks]
-
-
-def spread_over(tree: Any, chosen: list[int] | None, num_tasks: int) -> Any:
-    """Acting state(s) -> leaves [T, ...]: one per task (`chosen`), or the same for all."""
-    if chosen is not None:
-        return jax.tree.map(lambda leaf: leaf[np.asarray(chosen)], tree)
-    return jax.tree.map(lambda leaf: np.broadcast_to(leaf, (num_tasks, *np.shape(leaf))), tree)
-
-
-def player(
-    family: TaskFamily, policy: Policy, discount: float, num_episodes: int, axis: TaskAxis, tasks: tuple[Task, ...]
-) -> Callable[[Any, Any], rollouts.Episodes]:
-    """`play(acting [T, ...], keys [T]) -> Episodes` `[T, P, ...]` in numpy, by the driver of the family's engine."""
-    if isinstance(family, HostFamily):
-        return rollouts.host_zero_shot(family, policy, discount, num_episodes, axis, tasks)
-    one = rollouts.zero_shot(cast(DeviceFamily, family), policy, discount, num_episodes)
-    mapped, rows = axis.over_tasks(lambda step, *args: one(*args)), axis.put(task_rows(tasks))
-    return lambda acting, keys: axis.get(mapped(0, acting, rows, keys))
-
-
-def evaluate(work: Work, family: TaskFamily, tasks: tuple[Task, ...], chosen: list[int] | None) -> dict[str, Any]:
+def evaluate(bench: Bench, tasks: tuple[Task, ...], checkpoint: protocols.Checkpoint | None) -> dict[str, Any]:
     """All tasks, episodes and snapshots. -> the arrays of the report"""
-    config: Any = work.config
-    policy = work.inputs["policy"]
-    extra, arrays = policy.card.extra, policy.arrays()
-    algorithm = learners.make(extra["algorithm"], extra["agent"], family.space, family.discount)
-    axis = TaskAxis(len(tasks), config.mapping)
-    final_keys, curve_keys = (
-        axis.put(task_keys(key, [task.id for task in tasks])) for key in jax.random.split(stage_key(work.seed, "eval"))
-    )
-    acting = axis.put(spread_over(learners.acting_of(policy, algorithm.acting_type), chosen, len(tasks)))
-    episodes = player(family, algorithm.policy, family.discount, config.episodes, axis, tasks)(acting, final_keys)
+    config = bench.config
+    final_key, curve_key = jax.random.split(stage_key(bench.seed, "eval"))
+    acting = protocols.snapshot(bench.snapshots, checkpoint.number) if checkpoint else bench.acting
+    played = bench.seat(tasks, config.episodes, final_key).final(acting)
     out = {
-        "returns": episodes.returns,
-        "obs": episodes.path,
-        "value": episodes.value.mean(1),
-        "discounted_return": episodes.discounted.mean(1),
+        "returns": played.returns,
+        "obs": played.path,
+        "value": played.value.mean(1),
+        "discounted_return": played.discounted.mean(1),
     }
-    steps = arrays["snapshot_step"] if config.curve_episodes else np.zeros(0, np.int32)
+    out |= {"episode_returns": played.each} if played.each is not None else {}
+    out |= {"checkpoint_return": checkpoint.returns} if checkpoint else {}
+    steps = bench.steps if config.curve_episodes else np.zeros(0, np.int32)
     curve = {name: np.zeros((0, len(tasks)), np.float32) for name in ("return", "value", "discounted")}
     if len(steps):
-        snapshots = from_dict(algorithm.acting_type, arrays["snapshots"])  # [S, ...] or [S, T, ...]
-        if chosen is not None:
-            snapshots = jax.tree.map(lambda leaf: np.swapaxes(leaf, 0, 1), snapshots)
-        play = player(family, algorithm.policy, family.discount, config.curve_episodes, axis, tasks)
-        spread = axis.put(spread_over(snapshots, chosen, len(tasks)))
-        seen = [play(jax.tree.map(lambda leaf: leaf[:, s], spread), curve_keys) for s in range(len(steps))]  # noqa: B023
-        found = [[_means(getattr(one, name)) for one in seen] for name in ("returns", "value", "discounted")]
+        seen = bench.seat(tasks, config.curve_episodes, curve_key).along(bench.snapshots, len(steps))
+        found = [[protocols.means(getattr(one, name)) for one in seen] for name in ("returns", "value", "discounted")]
         curve = {name: np.stack(values) for name, values in zip(curve, found, strict=True)}
     return out | {"curve_step": steps} | {f"curve_{name}": values for name, values in curve.items()}
 
 
-def _means(values: Any) -> np.ndarray:
-    """`[T, P]` -> `[T]`, summed as the devices sum."""
-    return np.asarray(jnp.asarray(values).mean(1))
+def label_of(config: Any, extra: Any) -> str:
+    """What tables call a policy, by its card's `extra`."""
+    return str(config.label or LABELS.get(extra["algorithm"], extra["algorithm"]))
 
 
 def run(work: Work) -> Product:
-    """Evaluates `inputs["policy"]`. Raises UsageError for a split without tasks."""
+    """Evaluates `inputs["policy"]`, probes it, or both. Raises UsageError for a split without tasks."""
     config: Any = work.config
-    card = work.inputs["policy"].card
-    family = registry.find(card.extra["family"], evaluation=True)
-    tasks = family.tasks(config.split)
-    if not tasks:
-        raise UsageError(f"{family.name} has no {config.split} tasks", "--split train or --split test")
-    per_task = card.extra["algorithm"] not in learners.SHARED
-    trained = tuple(Task.from_json(task) for task in card.tasks)
-    arrays = evaluate(work, family, tasks, assign(tasks, trained, config.match) if per_task else None)
+    made = work.inputs["policy"].card.extra
+    if "relabelled" in work.inputs and "probe" not in work.inputs:
+        raise UsageError("a relabelled-log is what the probe reads rewards of", "--probe REF")
+    if config.protocol == "probe":
+        return probing.product(work, label_of(config, made))
+    family = registry.find(made["family"], evaluation=True)
+    tasks, label = tasks_of(family, config.split), label_of(config, made)
+    bench = Bench(config, work.seed, work.inputs["policy"], family, work.inputs.get("context"))
+    bench.check_context(tasks, label)  # what may refuse goes before what takes long
+    probed = probing.look(work, label) if "probe" in work.inputs else None
+    checkpoint = bench.choose()
+    arrays = evaluate(bench, tasks, checkpoint)
     references = [family.references(task) for task in tasks]
     for name in ("random", "oracle", "ceiling"):
         arrays[f"{name}_return"] = np.asarray([one[name] for one in references], np.float64)
-    label = config.label or LABELS[card.extra["algorithm"]]
+    context = bench.context
     extra = {
         "label": label,
         "family": family.name,
         **own.on_card(family.name),
         "split": config.split,
-        "protocol": config.protocol,
+        "protocol": protocols.in_words(config, context.words if context else ""),
         "episodes": config.episodes,
         "horizon": family.horizon,
         "discount": family.discount,
+        **protocols.on_card(config, context.on_card() if context else None, checkpoint),
     }
-    return Product(arrays, scores(arrays, tasks), [task.to_json() for task in tasks], extra, name=slug(label, "eval"))
+    metrics = scores(arrays, tasks)
+    if probed is not None:
+        arrays["probe"], extra["probe"] = probed.arrays, probed.said
+        metrics |= probed.metrics
+    return Product(arrays, metrics, [task.to_json() for task in tasks], extra, name=slug(label, "eval"))
 
 
 def scores(arrays: dict[str, Any], tasks: tuple[Task, ...]) -> dict[str, float]:
     """Mean return, (J - J_random) / (J_oracle - J_random) per task and on average where both are known, value gap."""
     low, high = arrays["random_return"], arrays["oracle_return"]
     found = {"return": float(arrays["returns"].mean())}
+    if (each := arrays.get("episode_returns")) is not None:
+        found |= {f"return/episode {k + 1}": float(each[..., k].mean()) for k in range(each.shape[-1])}
     if np.isfinite(high - low).all():
         score = (arrays["returns"].mean(1) - low) / (high - low)
         per_task = {f"score/{task.name}": float(one) for task, one in zip(tasks, score, strict=True)}

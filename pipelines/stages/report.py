@@ -23,7 +23,7 @@ from pipelines.core.errors import UsageError
 from pipelines.core.names import slug
 from pipelines.core.statistics import band, number
 from pipelines.core.work import Product, Work
-from pipelines.stages import tables
+from pipelines.stages import report_probes, tables
 from pipelines.stages.results import PROTOCOL, Array, Row, Section, sections
 
 TARGET = 1e-2  # how near Q-learning must come to value iteration for Proposition 1 to count as shown
@@ -48,25 +48,27 @@ def run(work: Work) -> Product:
     """Reads `inputs["reports"]` (any mix of methods, splits, families and seeds) and writes the page and its parts."""
     config = work.config
     assert isinstance(config, ReportConfig)
-    table = sections(work.inputs["reports"])
+    table, probed = sections(work.inputs["reports"]), report_probes.gather(work.inputs["reports"])
     _check(config, table, work)
     pictures = {section.title: list(draw(config, section)) for section in table}
     proof = tabular.prove(work.seed) if config.proposition else None
     proved = [_proposition(proof)] if proof else []
+    latents = [*_latents(probed)]
     line = state(proof) if proof else ""
     tail = f"\n{line}\n" if line else ""
     data = {"title": config.title, "sections": tables.as_json(table), "proposition": _proof_json(proof)}
+    data |= {"probes": report_probes.as_json(probed)} if probed else {}
     texts = {
-        "table.md": tables.as_markdown(table) + tail,
-        "table.csv": tables.as_csv(table),
+        "table.md": tables.as_markdown(table) + report_probes.as_markdown(probed) + tail,
+        "table.csv": tables.as_csv(table, report_probes.records(probed)),
         "table.json": json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
-        "table.txt": tables.as_text(table) + tables.wrap(tail),
-        "page.html": page(config, table, pictures, proved, line),
+        "table.txt": tables.as_text(table) + report_probes.as_text(probed) + tables.wrap(tail),
+        "page.html": page(config, table, pictures, proved, line, probed, latents),
     }
-    every = [picture for group in [*pictures.values(), proved] for picture in group]
+    every = [picture for group in [*pictures.values(), latents, proved] for picture in group]
     return Product(
-        arrays=_arrays(table, proof),
-        metrics=_metrics(table, proof),
+        arrays=_arrays([*tables.records(table), *report_probes.records(probed)], proof),
+        metrics=_metrics(table, proof) | report_probes.metrics(probed),
         tasks=(),
         extra={"title": config.title, "labels": {s.title: [row.label for row in s.rows] for s in table}},
         files={name: text.encode() for name, text in texts.items()} | {p.name: p.png for p in every},
@@ -183,6 +185,12 @@ def _sweep(prefix: str, config: ReportConfig, section: Section) -> Iterator[Pict
     yield Picture(f"{prefix}-sweep.png", f"Score against {config.sweep_axis}", text, image)
 
 
+def _latents(probed: Sequence[report_probes.Probes]) -> Iterator[Picture]:
+    for probe, (label, text, image) in zip(probed, report_probes.pictures(probed), strict=True):
+        name = slug(f"{probe.family} probe {label}".lower())
+        yield Picture(f"{name}.png", f"What the posterior of {label} follows", text, image)
+
+
 # ---- Proposition 1 ---------------------------------------------------------------------------------------------------
 
 
@@ -221,6 +229,8 @@ def page(
     pictures: dict[str, list[Picture]],
     proved: Sequence[Picture],
     line: str,
+    probed: Sequence[report_probes.Probes] = (),
+    latents: Sequence[Picture] = (),
 ) -> str:
     """The HTML page: one file, no script, nothing loaded from elsewhere."""
     source = resources.files("pipelines.stages").joinpath("page.html.j2").read_text(encoding="utf-8")
@@ -232,6 +242,7 @@ def page(
             "grid": tables.grid(section),
             "full": tables.by_task(section) if len(section.tasks) > tables.MAX_COLUMNS else [],
             "raw": tables.raw(section),
+            "each": tables.by_episode(section),
             "headline": headline(config, section),
             "endings": _endings(config, section),
             "pictures": pictures[section.title],
@@ -240,8 +251,16 @@ def page(
     ]
     count = sum(row.n for section in table for row in section.rows)
     fields = list(flatten(config))
+    probe = {"grid": report_probes.grid(probed), "caption": report_probes.CAPTION, "rows": probed, "pictures": latents}
     return template.render(
-        config=config, fields=fields, parts=parts, proved=proved, line=line, count=count, protocol=PROTOCOL
+        config=config,
+        fields=fields,
+        parts=parts,
+        proved=proved,
+        line=line,
+        count=count,
+        protocol=PROTOCOL,
+        probe=probe if probed else None,
     )
 
 
@@ -271,9 +290,9 @@ def _endings(config: ReportConfig, section: Section) -> str:
     return f"{config.reference} ends {tables.in_words(endings)}." if endings else ""
 
 
-def _arrays(table: Sequence[Section], proof: tabular.Proof | None) -> dict[str, Any]:
+def _arrays(lines: Sequence[tables.Record], proof: tabular.Proof | None) -> dict[str, Any]:
     """The numbers of table.csv in its order, and the error curves: what the digest of this artifact is about."""
-    columns = {name: np.array([getattr(r, name) for r in tables.records(table)]) for name in ("point", "low", "high")}
+    columns = {name: np.array([getattr(line, name) for line in lines]) for name in ("point", "low", "high")}
     if proof is None:
         return {"table": columns}
     curves: dict[str, Array] = {"updates": proof.updates, "pooled": proof.pooled, "single": proof.single}

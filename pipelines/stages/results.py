@@ -54,6 +54,12 @@ class Run:
         real = float(np.mean(self.data["discounted_return"]))
         return (float(np.mean(self.data["value"])) - real) / abs(real) if real else math.nan
 
+    @cached_property
+    def each(self) -> Array | None:
+        """Mean return of each episode of a trial, over tasks and trials [K]; None where there were none."""
+        found = self.data.get("episode_returns")
+        return None if found is None else np.asarray(found, float).mean((0, 1))
+
     @property
     def protocol(self) -> dict[str, Any]:
         """How it was evaluated: protocol, episodes, horizon, discount."""
@@ -123,6 +129,21 @@ class Row:
         raw = np.stack([run.returns for run in self.runs])
         return [*(interval(column) for column in raw.T), interval(raw.mean(-1))]
 
+    @property
+    def trial_episodes(self) -> int:
+        """Of a trial; 0 where episodes were played one by one."""
+        each = self.runs[0].each
+        return 0 if each is None else len(each)
+
+    @cached_property
+    def each(self) -> dict[str, Interval]:
+        """Over all tasks, the return of each episode of a trial and the sum of them; empty where there were none."""
+        if not self.trial_episodes:
+            return {}
+        raw = np.stack([run.each for run in self.runs if run.each is not None])
+        out = {f"episode_{n + 1}_return": interval(raw[:, n]) for n in range(self.trial_episodes)}
+        return out | {"sum_return": interval(raw.sum(-1))}
+
     @cached_property
     def gap(self) -> Interval:
         """Mean over seeds; `low` and `high` are the least and greatest seed, not an interval of confidence."""
@@ -180,6 +201,12 @@ class Section:
         return {name: " / ".join(dict.fromkeys(str(way[name]) for way in ways)) for name in PROTOCOL}
 
     @property
+    def runs_are(self) -> str:
+        """What `episodes` counts: episodes, or trials of several."""
+        kinds = ["trials" if row.trial_episodes else "episodes" for row in self.rows]
+        return " or ".join(dict.fromkeys(kinds))
+
+    @property
     def scored(self) -> bool:
         """Whether the family has an oracle, so that there are scores."""
         return any(math.isfinite(row.overall.point) for row in self.rows)
@@ -207,11 +234,13 @@ def task_name(task: Mapping[str, Any]) -> str:
 
 def sections(reports: Sequence[Any]) -> list[Section]:
     """Groups artifacts by family, split and label, each in order of first appearance; the same artifact twice counts
-    once. Raises UsageError if two evaluations claim one seed of one label, or if a label mixes protocols, or a split
-    tasks."""
+    once, and one that played nothing (a probe) not at all. Raises UsageError if two evaluations claim one seed of one
+    label, or if a label mixes protocols, or a split tasks."""
     groups: dict[tuple[str, str], dict[str, dict[int, Run]]] = {}
     for artifact in {report.card.id: report for report in reports}.values():
-        run = Run(artifact.card, artifact.arrays())
+        if "returns" not in (arrays := artifact.arrays()):
+            continue
+        run = Run(artifact.card, arrays)
         seeds = groups.setdefault(run.place, {}).setdefault(run.label, {})
         if (other := seeds.setdefault(int(run.card.seed), run)) is not run:
             cause = f"{other.card.id} and {run.card.id} are both {run.label!r}, seed {run.card.seed}, on {run.place[0]}"

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from pipelines.stages.results import Ending, Row, Section
 
 WIDTH = 100  # columns of the plain text table
 MAX_COLUMNS = 4  # more tasks than this are summarised on the terminal
+MOST_EPISODES = 6  # more than this are left to the page
 
 
 class Record(NamedTuple):
@@ -40,6 +41,8 @@ def records(table: Sequence[Section]) -> Iterator[Record]:
             for stat, cells in stats.items():
                 for task, cell in zip([*section.tasks, "all"], cells, strict=False):
                     yield _record(section, row, task, stat, cell)
+            for stat, cell in row.each.items():
+                yield _record(section, row, "all", stat, cell)
             yield _record(section, row, "all", "value_gap", row.gap)
         for name, (scores, returns) in section.references.items():
             for stat, values in (("score", scores), ("return", returns)):
@@ -56,12 +59,12 @@ def _record(section: Section, row: Row, task: str, stat: str, cell: Interval) ->
     return Record(*_place(section), row.label, task, stat, cell.point, cell.low, cell.high, cell.n, seeds)
 
 
-def as_csv(table: Sequence[Section]) -> str:
-    """The tidy table with a header; numbers that do not exist are empty."""
+def as_csv(table: Sequence[Section], more: Iterable[Record] = ()) -> str:
+    """The tidy table with a header, and `more` lines of it; numbers that do not exist are empty."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(Record._fields)
-    for record in records(table):
+    for record in [*records(table), *more]:
         writer.writerow([("" if isinstance(v, float) and not math.isfinite(v) else v) for v in record])
     return out.getvalue()
 
@@ -100,7 +103,7 @@ def _method(section: Section, row: Row) -> dict[str, Any]:
             for stat, cells in per_task.items()
             if cells
         },
-        "all": {stat: cell(value) for stat, value in whole.items()},
+        "all": {stat: cell(value) for stat, value in (whole | row.each).items()},
     }
 
 
@@ -125,6 +128,21 @@ def grid(section: Section) -> list[list[str]]:
         texts = [number(v) for v in values] if few else [number(values.min()), ""]
         rows.append([name, *texts, number(values.mean()), "", ""])
     return rows
+
+
+def by_episode(section: Section, bounded: bool = True) -> list[list[str]]:
+    """Raw returns of a trial's episodes, header first: one line per method that was evaluated in trials, none if no one
+    was. The mean is of those that count, the sum of all. `bounded`: with intervals."""
+    rows = [row for row in section.rows if row.each]
+    if not rows:
+        return []
+    most = max(row.trial_episodes for row in rows)
+    lines = [["method", *(f"episode\n{n + 1}" for n in range(most)), "mean of\nwhat counts", "sum"]]
+    for row in rows:
+        cells = [*row.each.values(), row.returns[-1]]
+        *each, total, mean = [_stacked(cell, 1) if bounded else number(cell.point, 1) for cell in cells]
+        lines.append([row.label, *each, *[""] * (most - len(each)), mean, total])
+    return lines
 
 
 def by_task(section: Section) -> list[list[str]]:
@@ -173,8 +191,18 @@ def caption(section: Section) -> str:
     span = " (least to greatest seed)" if several else ""
     return (
         f"{p['protocol']}, horizon {p['horizon']}; {what}: IQM over n training seeds of the mean over {p['episodes']} "
-        f"episodes{bounds}. Value gap: (value - discounted return) / size of the latter{span}."
+        f"{section.runs_are}{bounds}. Value gap: (value - discounted return) / size of the latter{span}."
+        f"{_whose(section)}"
     )
+
+
+def _whose(section: Section) -> str:
+    """Which method was evaluated how, where they differ in that."""
+    by_way: dict[str, list[str]] = {}
+    for row in section.rows:
+        by_way.setdefault(row.runs[0].protocol["protocol"], []).append(row.label)
+    parts = [f"{', '.join(rows)}: {way}" for way, rows in by_way.items()]
+    return f" {'; '.join(parts)}." if len(parts) > 1 else ""
 
 
 def as_text(table: Sequence[Section]) -> str:
@@ -182,11 +210,15 @@ def as_text(table: Sequence[Section]) -> str:
     blocks = []
     for section in table:
         head = [section.title, *textwrap.wrap(caption(section), WIDTH), ""]
-        blocks.append("\n".join([*head, *_draw(grid(section))]))
+        blocks.append("\n".join([*head, *drawn(grid(section))]))
+        if each := by_episode(section, bounded=False):
+            few = len(each[0]) <= MOST_EPISODES + 3
+            table_of = drawn(each) if few else ["too many for this page; table.md and table.csv have them"]
+            blocks.append("\n".join(["Returns by episode of a trial", *table_of]))
     return "\n\n".join(blocks) + "\n"
 
 
-def _draw(rows: Sequence[Sequence[str]]) -> list[str]:
+def drawn(rows: Sequence[Sequence[str]]) -> list[str]:
     """Aligned columns two spaces apart; the first column is wrapped to what the others leave of the width."""
     others = [max(len(line) for row in rows for line in row[c].split("\n")) for c in range(1, len(rows[0]))]
     room = max(12, WIDTH - sum(others) - 2 * len(others))
@@ -208,13 +240,15 @@ def as_markdown(table: Sequence[Section]) -> str:
     blocks = []
     for section in table:
         grids = [grid(section)] + ([by_task(section)] if len(section.tasks) > MAX_COLUMNS else [])
-        blocks += [f"### {section.title}", caption(section), *map(_markdown, grids)]
+        grids += [each] if (each := by_episode(section)) else []
+        blocks += [f"### {section.title}", caption(section), *map(markdown, grids)]
         ids = [f"- {row.label}: {', '.join(f'{r.card.seed} `{r.card.id}`' for r in row.runs)}" for row in section.rows]
         blocks.append("\n".join(["Evaluations, by training seed:", "", *ids]))
     return "\n\n".join(blocks) + "\n"
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table, header first."""
     lines = [[cell.replace("\n", " ").replace("|", "\\|") for cell in row] for row in rows]
     rule = ["---", *["---:"] * (len(rows[0]) - 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in [lines[0], rule, *lines[1:]])

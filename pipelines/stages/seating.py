@@ -1,0 +1,115 @@
+"""Who plays which task: acting states laid over the tasks of a split, with what plays them and what they are shown."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from pipelines.core.configs.eval import EvalConfig
+from pipelines.core.errors import UsageError
+from pipelines.core.learn import stage_key, task_keys
+from pipelines.core.taskmap import TaskAxis
+from pipelines.core.trees import from_dict
+from pipelines.core.types import Algorithm, Task, TaskFamily, task_rows
+from pipelines.stages import contexts, learners, protocols
+
+
+def assign(tasks: tuple[Task, ...], trained: tuple[Task, ...], match: str) -> list[int]:
+    """For each evaluated task the index of the trained policy that plays it.
+
+    `own`: the same task id; raises UsageError where there is none. `nearest`: least distance of the tasks' params, the
+    first of equals.
+    """
+    if match == "nearest":
+        gaps = np.linalg.norm(task_rows(tasks)[:, None] - task_rows(trained)[None], axis=-1)
+        return [int(index) for index in np.round(gaps, 4).argmin(1)]
+    index = {task.id: number for number, task in enumerate(trained)}
+    strangers = [task.name for task in tasks if task.id not in index]
+    if strangers:
+        raise UsageError(
+            f"the policy-set has no policy for task {strangers[0]} (and {len(strangers) - 1} more)",
+            "--set match=nearest takes the nearest training task's, or --split train",
+        )
+    return [index[task.id] for task in tasks]
+
+
+def spread_over(tree: Any, chosen: list[int] | None, num_tasks: int) -> Any:
+    """Acting state(s) -> leaves [T, ...]: one per task (`chosen`), or the same for all."""
+    if chosen is not None:
+        return jax.tree.map(lambda leaf: leaf[np.asarray(chosen)], tree)
+    return jax.tree.map(lambda leaf: np.broadcast_to(leaf, (num_tasks, *np.shape(leaf))), tree)
+
+
+def tasks_of(family: TaskFamily, split: str) -> tuple[Task, ...]:
+    """Raises UsageError for a split without tasks."""
+    tasks = family.tasks(split)
+    if not tasks:
+        raise UsageError(f"{family.name} has no {split} tasks", "--split train or --split test")
+    return tasks
+
+
+@dataclass(frozen=True)
+class Seat:
+    """T tasks on the devices, and who plays them."""
+
+    axis: TaskAxis
+    keys: Any
+    chosen: list[int] | None  # each task's policy among those of a policy-set; None: one policy for all
+    play: protocols.Play
+    context: tuple[Any, ...]  # ([T, P, C, ...],) or ()
+
+    def final(self, acting: Any) -> protocols.Played:
+        """The acting state(s) of an artifact play."""
+        return self.play(self.axis.put(spread_over(acting, self.chosen, self.axis.num_tasks)), self.keys, *self.context)
+
+    def along(self, snapshots: Any, num_snapshots: int) -> list[protocols.Played]:
+        """All of `snapshots`, [S, ...] or [S, T, ...], one after the other by one program and with the same luck."""
+        if self.chosen is not None:
+            snapshots = jax.tree.map(lambda leaf: np.swapaxes(leaf, 0, 1), snapshots)
+        spread = self.axis.put(spread_over(snapshots, self.chosen, self.axis.num_tasks))
+        each = (jax.tree.map(lambda leaf: leaf[:, s], spread) for s in range(num_snapshots))  # noqa: B023
+        return [self.play(one, self.keys, *self.context) for one in each]
+
+
+class Bench:
+    """A policy and the family that it is evaluated on."""
+
+    def __init__(self, config: EvalConfig, seed: int, policy: Any, family: TaskFamily, log: Any = None) -> None:
+        """`policy` is an artifact that acts, `log` the replay-log that contexts come from, if any do."""
+        extra = policy.card.extra
+        self.config, self.seed, self.family = config, seed, family
+        self.algorithm: Algorithm = learners.make(extra["algorithm"], extra["agent"], family.space, family.discount)
+        self._shared = extra["algorithm"] in learners.SHARED
+        self._trained = tuple(Task.from_json(task) for task in policy.card.tasks)
+        self.context = contexts.Context(config, policy, log, family.space, seed) if log is not None else None
+        arrays = policy.arrays()
+        self.acting = learners.acting_of(policy, self.algorithm.acting_type)
+        self.steps = arrays.get("snapshot_step", np.zeros(0, np.int32))  # [S]
+        self.snapshots = from_dict(self.algorithm.acting_type, arrays["snapshots"]) if len(self.steps) else None
+
+    def seat(self, tasks: tuple[Task, ...], num_runs: int, key: Any) -> Seat:
+        """Lays the tasks out; `num_runs` episodes, or trials, of each will be played."""
+        chosen = None if self._shared else assign(tasks, self._trained, self.config.match)
+        axis = TaskAxis(len(tasks), self.config.mapping)
+        play = protocols.play_of(self.config, self.family, self.algorithm.policy, num_runs, axis, tasks)
+        context = () if self.context is None else (axis.put(self.context.draw(tasks, num_runs)),)
+        return Seat(axis, axis.put(task_keys(key, [task.id for task in tasks])), chosen, play, context)
+
+    def check_context(self, tasks: tuple[Task, ...], label: str) -> None:
+        """Raises UsageError for a context that is not there, or that the policy would not remember."""
+        if self.context is not None:
+            chosen = None if self._shared else assign(tasks[:1], self._trained, self.config.match)
+            acting = self.acting if chosen is None else protocols.snapshot(self.acting, chosen[0])
+            rows = protocols.snapshot(self.context.draw(tasks, 1), (0, 0))
+            contexts.must_last(self.algorithm.policy, acting, rows, label)
+
+    def choose(self) -> protocols.Checkpoint | None:
+        """The snapshot that the config asks for; None for the policy as it ended."""
+        if self.config.checkpoint == "last":
+            return None
+        protocols.want_snapshots(self.steps)
+        tasks = tasks_of(self.family, protocols.CHOSEN_ON[self.config.checkpoint])
+        seat = self.seat(tasks, self.config.curve_episodes, stage_key(self.seed, "eval-checkpoint"))
+        seen = seat.along(self.snapshots, len(self.steps))
+        return protocols.best([one.returns.mean(1) for one in seen], self.steps)
