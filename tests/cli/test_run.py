@@ -267,3 +267,8 @@ def test_what_a_kill_after_the_rename_left_is_swept(omrl, recipe: Path, counting
     assert not left.exists()
     with Shelf(store).claim(few):  # somebody makes it again: that is none of our business
         assert "up to date" in omrl("run", recipe, "--only", "few").err
+
+
+def test_a_stage_that_takes_all_tasks_together_says_so(omrl, recipe: Path, counting: Counting) -> None:
+    assert "takes all its tasks together" in omrl("run", recipe, "--tasks-at-once", "2").err
+    assert "takes all its tasks together" not in omrl("run", recipe, "--force").err

@@ -1,0 +1,88 @@
+"""Several recipes in one file, and steps that one recipe takes from another."""
+
+import pytest
+
+from pipelines.core.errors import UsageError
+from pipelines.core.recipe import load, parse, recipes_in, shipped
+
+SEVERAL = """
+name: runs
+help: how {variant} learns
+variants:
+  ant: {log: {config: {family: ant-goal/mbml}, presets: {small: {steps: 7}}}}
+  cheetah: {log: {config: {family: halfcheetah-vel/mbml}}, bcq: null, eval-bcq: null}
+  plain:
+steps:
+  log: {stage: collect, config: {seed_of: 1}, presets: {small: {steps: 3, keep: all}}}
+  bcq: {stage: train, inputs: {log: log}, presets: {paper: {paper: "mbml/{variant}"}}}
+  sac: {stage: train, inputs: {log: log}}
+  eval-bcq: {stage: eval, inputs: {policy: bcq}}
+  eval-sac: {stage: eval, inputs: {policy: sac}}
+  page: {stage: report, inputs: {reports: [eval-bcq, eval-sac]}}
+"""
+
+
+def test_variants_differ_in_what_they_say():
+    ant = parse(SEVERAL, "runs.yaml", "runs-ant")
+    assert (ant.name, ant.help) == ("runs-ant", "how ant learns")
+    assert ant.steps["log"].config == {"seed_of": 1, "family": "ant-goal/mbml"}
+    assert ant.steps["log"].presets == {"small": {"steps": 7, "keep": "all"}}
+    assert ant.steps["bcq"].presets == {"paper": {"paper": "mbml/ant"}}
+    assert parse(SEVERAL, "runs.yaml", "runs-plain").steps["log"].presets == {"small": {"steps": 3, "keep": "all"}}
+
+
+def test_a_step_that_a_variant_lacks_is_missing_from_what_took_it():
+    cheetah = parse(SEVERAL, "runs.yaml", "runs-cheetah")
+    assert set(cheetah.steps) == {"log", "sac", "eval-sac", "page"}
+    assert cheetah.steps["page"].inputs == {"reports": ["eval-sac"]}
+
+
+def test_of_several_one_has_to_be_named(tmp_path):
+    file = tmp_path / "runs.yaml"
+    file.write_text(SEVERAL)
+    assert load(f"{file}:runs-ant").name == "runs-ant"
+    with pytest.raises(UsageError, match="holds 3") as error:
+        load(str(file))
+    assert "runs-ant" in error.value.hint
+    with pytest.raises(UsageError, match="has no 'runs-ent'") as error:
+        load(f"{file}:runs-ent")
+    assert "runs-ant" in error.value.hint
+
+
+def test_a_recipe_without_variants_is_named_as_before():
+    text = "name: x\nsteps: {a: {stage: collect}}"
+    assert [*recipes_in(text, "x.yaml")] == ["x"]
+    assert parse(text, "x.yaml").name == parse(text, "x.yaml", "x").name == "x"
+
+
+def test_steps_are_taken_from_a_shipped_recipe():
+    """So that their artifacts are the same ones."""
+    of, taking = load("mbml-umaze-goal"), load("mbml-ablations-umaze-goal")
+    for name in ("log", "teachers", "relabelled", "mbml", "eval-mbml"):
+        assert taking.steps[name] == of.steps[name]
+    assert "contextual" not in taking.steps
+    assert "ground-truth" in taking.steps and "ground-truth" not in load("mbml-ablations-ant-dir").steps
+
+
+@pytest.mark.parametrize(
+    ("takes", "cause", "hint"),
+    [
+        ("{recipe: time-pint, steps: [log]}", "unknown recipe 'time-pint'", "time-point"),
+        ("{recipe: time-point, steps: [lag]}", "has no step 'lag'", "log"),
+    ],
+)
+def test_what_cannot_be_taken_is_refused(takes, cause, hint):
+    with pytest.raises(UsageError, match=cause) as error:
+        parse(f"name: x\ntakes: {takes}\nsteps: {{a: {{stage: eval, inputs: {{policy: log}}}}}}", "x.yaml")
+    assert hint in error.value.hint
+
+
+@pytest.mark.parametrize("variants", ["[ant]", "ant"])
+def test_variants_are_a_table(variants):
+    with pytest.raises(UsageError, match="variants are"):
+        parse(f"name: x\nvariants: {variants}\nsteps: {{a: {{stage: collect}}}}", "x.yaml")
+
+
+def test_every_family_of_mbml_has_its_recipes():
+    families = ("umaze-goal", "halfcheetah-vel", "ant-dir", "ant-goal", "humanoid-dir", "walker-params")
+    assert {f"mbml-{kind}{family}" for family in families for kind in ("", "ablations-")} <= set(shipped())
