@@ -6,7 +6,7 @@ figures are medians [least, most] over the turns, and a ratio is one of two turn
 
     python -m benchmarks.learners                five turns of two seconds each (some minutes)
     python -m benchmarks.learners --quick        short turns: a look, not a figure to keep
-    python -m benchmarks.learners --only BCQ     one of BCQ, SAC, rewards
+    python -m benchmarks.learners --only BCQ     one of BCQ, SAC, rewards, MBML
     python -m benchmarks.learners --json FILE    the figures for a program, too
 """
 
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import bench, loads, machine, rivals
+from benchmarks.distilling import PUBLISHED, TASKS, Distilling
 from benchmarks.loads import LOADS, Load
 from benchmarks.peer import PeerMissing
 from benchmarks.spread import Spread, digits, seconds, table
@@ -28,6 +29,7 @@ from pipelines.core import platform
 from pipelines.core.configs.models import ModelConfig
 
 THREADS = 2  # of a peer
+ALL: tuple[Load | Distilling, ...] = (*LOADS, PUBLISHED)
 PUBLISHED_RATE = 69.0  # steps a second of MBML's own reward ensemble on another machine of two cores
 
 
@@ -40,7 +42,7 @@ class Beside:
     wanted: float
     environment: str
     script: str
-    flags: Callable[[Load], dict[str, Any]]
+    flags: Callable[[Any], dict[str, Any]]
 
 
 def _sb3(library: str) -> Callable[[Load], dict[str, Any]]:
@@ -61,6 +63,14 @@ def _torch(step: str) -> Callable[[Load], dict[str, Any]]:
     return flags
 
 
+def _mbml(one: Any) -> dict[str, Any]:
+    shape, config = loads.SHAPE, one.config
+    widths = {name: ",".join(str(width) for width in getattr(config, f"{name}_hidden")) for name in _NETS}
+    sizes = {"batch": config.batch_size, "own": config.context_size, "foreign": config.foreign_size}
+    return sizes | widths | {"latent": config.latent_dim, "noise": config.noise_dim, "tasks": TASKS, "obs": shape.obs}
+
+
+_NETS = ("encoder", "q", "generator", "perturbation")
 PEERS = (
     Beside("BCQ", "d3rlpy", 2.8, "d3rlpy", "updates_d3rlpy.py", _d3rlpy("bcq")),
     Beside("SAC", "stable-baselines3", 3.5, "learners", "updates_sb3.py", _sb3("sb3")),
@@ -68,6 +78,7 @@ PEERS = (
     Beside("SAC", "SBX", 1.2, "learners", "updates_sb3.py", _sb3("sbx")),
     Beside("rewards", "published step, torch", 20.0, "learners", "updates_ensemble.py", _torch("published")),
     Beside("rewards", "batched step, torch", 3.0, "learners", "updates_ensemble.py", _torch("batched")),
+    Beside("MBML", "torch", 2.0, "learners", "updates_mbml.py", _mbml),
 )
 
 
@@ -108,10 +119,10 @@ def alternate(runners: Sequence[Callable[[], float]], turns: int) -> list[list[f
     return found
 
 
-def ours(one: Load, flop: float, peak: float, turn_s: float) -> Callable[[], float]:
+def ours(one: Load | Distilling, flop: float, peak: float, turn_s: float) -> Callable[[], float]:
     """A compiled block of all tasks -> `turn()`, task-updates a second."""
     updates = bench.block_length(flop * one.tasks, peak, turn_s)
-    run = loads.prepare(one.learner, one.given, one.tasks, updates)
+    run = one.block(updates)
     run()
     calls = max(1, round(turn_s / seconds(run)))
 
@@ -121,7 +132,9 @@ def ours(one: Load, flop: float, peak: float, turn_s: float) -> Callable[[], flo
     return turn
 
 
-def rows_of(one: Load, peers: Sequence[Beside], rates: list[list[float]], flop: float, peak: float) -> list[Row]:
+def rows_of(
+    one: Load | Distilling, peers: Sequence[Beside], rates: list[list[float]], flop: float, peak: float
+) -> list[Row]:
     """Lines of one load from the rates `[us, *peers]` of its turns. `flop` of one update, `peak` in GFLOP/s."""
 
     def row(who: str, tasks: int, found: list[float], **more: Any) -> Row:
@@ -136,10 +149,12 @@ def rows_of(one: Load, peers: Sequence[Beside], rates: list[list[float]], flop: 
     return lines
 
 
-def measure(one: Load, effort: Effort, peak: float, rows: Path, with_peers: bool) -> tuple[list[Row], dict[str, Any]]:
+def measure(
+    one: Load | Distilling, effort: Effort, peak: float, rows: Path, with_peers: bool
+) -> tuple[list[Row], dict[str, Any]]:
     """One load beside its peers. -> (lines, what each peer said of itself); those that cannot be had are left out and
     that is said."""
-    flop = loads.flop_per_update(one)
+    flop = one.flop()
     with contextlib.ExitStack() as stack:
         peers, running = [], []
         for beside in PEERS if with_peers else ():
@@ -194,7 +209,7 @@ def page(rows: Sequence[Row], said: dict[str, dict[str, Any]], effort: Effort) -
     """The table, and below it sizes and versions."""
     sizes = [
         f"{one.name:<8} {one.sizes}; O {loads.SHAPE.obs}, A {loads.SHAPE.action}, {loads.ROWS:,} rows a task"
-        for one in LOADS
+        for one in ALL
         if one.name in {row.load for row in rows}
     ]
     versions = [
@@ -206,7 +221,7 @@ def page(rows: Sequence[Row], said: dict[str, dict[str, Any]], effort: Effort) -
     return "\n".join([body, "", *sizes, timed, *versions, "", NOTES.format(rate=PUBLISHED_RATE)])
 
 
-def run_all(effort: Effort, chosen: Sequence[Load], with_peers: bool, target: Path | None) -> None:
+def run_all(effort: Effort, chosen: Sequence[Load | Distilling], with_peers: bool, target: Path | None) -> None:
     found = machine.describe()
     if found["load"] > 0.5 * found["cores"]:
         print(f"warning: the machine is busy (load {found['load']:.1f}): figures will be low", file=sys.stderr)
@@ -231,12 +246,12 @@ def run_all(effort: Effort, chosen: Sequence[Load], with_peers: bool, target: Pa
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.learners", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="short turns: a look, not a figure to keep")
-    parser.add_argument("--only", action="append", choices=[one.name for one in LOADS], help="these (repeat)")
+    parser.add_argument("--only", action="append", choices=[one.name for one in ALL], help="these (repeat)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     parser.add_argument("--peer", action=argparse.BooleanOptionalAction, default=True, help="run the peers, too")
     options = parser.parse_args(arguments)
     platform.prepare()
-    chosen = [one for one in LOADS if not options.only or one.name in options.only]
+    chosen = [one for one in ALL if not options.only or one.name in options.only]
     run_all(QUICK if options.quick else FULL, chosen, options.peer, options.json)
 
 

@@ -17,7 +17,7 @@ from pipelines.algos import bcq, models, sac
 from pipelines.core.configs.algorithms import BcqConfig, SacConfig
 from pipelines.core.configs.base import Config, resolve
 from pipelines.core.configs.models import ModelConfig
-from pipelines.core.learn import Learns, block, stage_key, task_keys
+from pipelines.core.learn import block, stage_key, task_keys
 from pipelines.core.taskmap import TaskAxis
 from pipelines.core.types import Log, Space, transitions
 
@@ -40,6 +40,30 @@ class Load:
         """It has init, sample and update: an Algorithm, or a model."""
         return self.make(self.config, SHAPE.space, DISCOUNT)
 
+    def flop(self) -> int:
+        """Multiplications and additions of the matrix products of one update of one task, counted in its program."""
+        learner, key = self.learner, jax.random.key(0)
+        log = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), random_logs(SHAPE, 1))
+        data = jax.eval_shape(self.given, log)
+        state, batch = jax.eval_shape(learner.init, key, data), jax.eval_shape(learner.sample, data, key)
+        return product_flop(jax.make_jaxpr(learner.update)(state, batch, key, jnp.int32(0)).jaxpr)
+
+    def block(self, num_updates: int, num_tasks: int | None = None) -> Callable[[], None]:
+        """-> `run()`: one compiled block of `num_updates` updates of each of T tasks, on resident data, as
+        stages/train.py and stages/relabel.py run them."""
+        tasks, learner = num_tasks or self.tasks, self.learner
+        axis = TaskAxis(tasks)
+        keys = axis.put(task_keys(stage_key(0, "bench"), range(tasks)))
+        data = axis.over_tasks(lambda step, log: self.given(log))(0, axis.put(random_logs(SHAPE, tasks)))
+        held = [axis.over_tasks(lambda step, key, data: learner.init(key, data))(0, keys, data)]
+        program = axis.over_tasks(block(learner, num_updates), donate=(1,))
+
+        def run() -> None:
+            held[0], metrics = program(0, held[0], data, keys)
+            jax.block_until_ready((held[0], metrics))
+
+        return run
+
 
 _BCQ = resolve(BcqConfig, {"hidden": [400, 300], "vae_hidden": [750, 750], "batch_size": 100, "discount": 0.99})
 _SAC = resolve(SacConfig, {"hidden": [256, 256], "batch_size": 256, "discount": 0.99})
@@ -61,32 +85,6 @@ LOADS = (
 
 def load(name: str) -> Load:
     return next(one for one in LOADS if one.name == name)
-
-
-def prepare(learner: Learns, given: Callable[[Log], Any], num_tasks: int, num_updates: int) -> Callable[[], None]:
-    """-> `run()`: one compiled block of `num_updates` updates of each of T tasks, on resident data, as stages/train.py
-    and stages/relabel.py run them."""
-    axis = TaskAxis(num_tasks)
-    keys = axis.put(task_keys(stage_key(0, "bench"), range(num_tasks)))
-    one: Any = learner
-    data = axis.over_tasks(lambda step, log: given(log))(0, axis.put(random_logs(SHAPE, num_tasks)))
-    held = [axis.over_tasks(lambda step, key, data: one.init(key, data))(0, keys, data)]
-    program = axis.over_tasks(block(learner, num_updates), donate=(1,))
-
-    def run() -> None:
-        held[0], metrics = program(0, held[0], data, keys)
-        jax.block_until_ready((held[0], metrics))
-
-    return run
-
-
-def flop_per_update(one: Load) -> int:
-    """Multiplications and additions of the matrix products of one update of one task, counted in its program."""
-    learner, key = one.learner, jax.random.key(0)
-    log = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), random_logs(SHAPE, 1))
-    data = jax.eval_shape(one.given, log)
-    state, batch = jax.eval_shape(learner.init, key, data), jax.eval_shape(learner.sample, data, key)
-    return product_flop(jax.make_jaxpr(learner.update)(state, batch, key, jnp.int32(0)).jaxpr)
 
 
 def write_rows(path: Path) -> None:

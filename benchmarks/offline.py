@@ -42,8 +42,8 @@ from pipelines.store.catalogue import Catalogue
 THREADS = 2  # of the peer, unless --threads says otherwise
 LABELS = {"bcq": "BCQ", "cql": "CQL", "td3bc": "TD3+BC", "iql": "IQL", "bc": "behaviour cloning"}
 THEIRS = ("bcq", "cql")
-WIDE = {"hidden": [256, 256], "batch_size": 128, "learning_rate": 3e-4}
-OWN = {"bcq": {"vae_hidden": [256, 256]}, "cql": {"num_actions": 4}}
+WIDE: dict[str, Any] = {"hidden": [256, 256], "batch_size": 128, "learning_rate": 3e-4}
+OWN: dict[str, dict[str, Any]] = {"bcq": {"vae_hidden": [256, 256]}, "cql": {"num_actions": 4}}
 Make = Callable[[], dict[str, Any]]
 
 

@@ -64,9 +64,9 @@ def serve(load: str, tasks: Sequence[int], devices: int, peak: float, turn_s: fl
 
     platform.prepare(devices)
     one = loads.load(load)
-    flop = loads.flop_per_update(one)
+    flop = one.flop()
     updates = {count: bench.block_length(flop * count, peak, turn_s) for count in tasks}
-    runs = {count: loads.prepare(one.learner, one.given, count, updates[count]) for count in tasks}
+    runs = {count: one.block(updates[count], count) for count in tasks}
     for run in runs.values():
         run()
 
@@ -124,7 +124,7 @@ class Team:
 
 def measure(load: str, tasks: Sequence[int], effort: Effort, peak: float) -> list[Row]:
     """All layouts and numbers of tasks of one load, `effort.turns` rounds."""
-    flop = loads.flop_per_update(loads.load(load))
+    flop = loads.load(load).flop()
     with contextlib.ExitStack() as stack:
         teams = [
             stack.enter_context(contextlib.closing(Team(layout, load, tasks, peak, effort.turn_s)))
