@@ -9,10 +9,11 @@ import pytest
 
 from pipelines.core.configs.base import resolve
 from pipelines.core.configs.stages import CollectConfig
+from pipelines.core.errors import UsageError
 from pipelines.core.types import Log, transitions
 from pipelines.stages import collect, learners
 from pipelines.tasks import point, registry
-from tests.toys import AGENTS, Stored, line, log_of, run
+from tests.toys import AGENTS, Stored, bits, line, log_of, run
 
 TINY = {"steps": 90, "random_steps": 60, "block_steps": 30, "num_snapshots": 3, "agent": AGENTS["sac"]}
 
@@ -84,6 +85,46 @@ def test_a_fourth_task_leaves_the_other_logs_their_bits(three, four):
         for name, column in three.tree[f"task_{task:04d}"].items():
             assert column.tobytes() == four.tree[f"task_{task:04d}"][name].tobytes(), (task, name)
     assert log_of(four, 3).reward.tobytes() != log_of(four, 0).reward.tobytes()
+
+
+@pytest.fixture(scope="module")
+def two() -> Stored:
+    """The first two of the three."""
+    return run("collect", {}, TINY, {"num_tasks": 2})
+
+
+def test_the_first_tasks_alone_keep_their_ids_and_streams(two, three):
+    assert two.card.tasks == three.card.tasks[:2]
+    assert set(two.tree) == set(three.tree) - {"task_0002"}
+    assert two.card.extra["transitions"] == 180
+    for task in range(2):
+        for name in ("obs", "action", "reward"):
+            mine, own = (getattr(log_of(made, task), name)[:60] for made in (two, three))
+            np.testing.assert_array_equal(mine, own, err_msg=name)
+
+
+@pytest.mark.optimised
+def test_the_first_tasks_alone_leave_the_same_bits(two, three):
+    """What was learned, too: a device that has one task runs another program than one that has two."""
+    for task in range(2):
+        for name, column in three.tree[f"task_{task:04d}"].items():
+            assert column.tobytes() == two.tree[f"task_{task:04d}"][name].tobytes(), (task, name)
+    mine, own = (made.tree["snapshots"] for made in (two, three))
+    assert bits(mine) == bits(jax.tree.map(lambda leaf: leaf[:, :2], own))
+
+
+def test_tasks_that_there_are_not(monkeypatch):
+    """Of a listed family nobody has to build it to know; of one's own, collect says so before anything is collected."""
+    with pytest.raises(UsageError, match="num_tasks=4: point-semicircle/time has 3 training tasks") as caught:
+        resolve(CollectConfig, {"num_tasks": 4})
+    assert caught.value.hint == "--set num_tasks=3 takes them all"
+    with pytest.raises(UsageError, match="'num_tasks'"):
+        resolve(CollectConfig, {"num_tasks": 0})
+    assert resolve(CollectConfig, {"num_tasks": 3}).identity()["num_tasks"] == 3
+    assert "num_tasks" not in resolve(CollectConfig, {"num_tasks": None}).identity()
+    monkeypatch.setattr(registry, "find", lambda name: line())
+    with pytest.raises(UsageError, match=r"num_tasks=2: line/toy has 1 training task$"):
+        run("collect", {}, TINY, {"family": "line/toy", "num_tasks": 2})
 
 
 @pytest.mark.slow

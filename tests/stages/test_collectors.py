@@ -1,7 +1,10 @@
 """The papers' collectors carry the numbers of the facts, for the families whose names say which paper they are of."""
 
+import json
+
 import pytest
 
+from benchmarks import results
 from pipelines.core.configs.base import resolve
 from pipelines.core.configs.stages import CollectConfig
 from pipelines.core.errors import UsageError
@@ -134,6 +137,33 @@ def test_mql(family, numbers):
     assert config.random_steps == random // entry.num_train
     assert 0 <= 5_000_000 / entry.num_train - config.steps < config.block_steps
     assert registry.find(family).discount == 0.99
+
+
+# ---- small -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_small_takes_as_many_tasks_as_there_are_or_fewer(family):
+    config, entry = resolve(CollectConfig, PRESETS["collect"]["small"], {"family": family}), FAMILIES[family]
+    assert config.agent.hidden == (128, 128)
+    assert 2 <= (config.num_tasks or entry.num_train) <= entry.num_train
+    if entry.module in ("locomotion", "umaze"):
+        assert (config.num_tasks or entry.num_train) <= 4
+        assert (config.agent.obs_scale, config.agent.reward_scale) == (1.0, 1.0)  # metres, and metres a second
+
+
+def test_small_is_what_the_committed_tables_were_made_with():
+    made = json.loads((results.OUT / "time-point.json").read_text())["steps"][0]
+    assert made["stage"] == "collect"
+    assert resolve(CollectConfig, PRESETS["collect"]["small"]).identity() == made["config"]
+
+
+def test_the_users_fields_lie_over_the_row_of_the_body():
+    row = {"family": "ant-goal/mbml,engine=brax", "num_tasks": 10, "agent": {"batch_size": 7}}
+    config = resolve(CollectConfig, PRESETS["collect"]["small"], row)
+    assert (config.num_tasks, config.agent.batch_size, config.agent.hidden) == (10, 7, (128, 128))
+    assert config.steps == resolve(CollectConfig, PRESETS["collect"]["small"], {"family": "ant-goal/mbml"}).steps
+    assert "bodies" not in config.model_dump()
 
 
 # ---- which of them ---------------------------------------------------------------------------------------------------
