@@ -83,7 +83,7 @@ def assert_policies(shelf: Shelf, id: str, num_tasks: int) -> None:
 
 def assert_relabelled(shelf: Shelf, id: str, logs: list[Log], family: str) -> None:
     """Some rows of every other task pass, as many as the card says. What the ensembles say of them is nearer to what
-    the family pays than what they say of all."""
+    the family pays than what they say of all; where successors are learned, they are nearer than no change at all."""
     artifact = shelf.artifact(shelf.find(id))
     card, arrays = artifact.card, artifact.arrays()
     other = ~np.eye(len(logs), dtype=bool)
@@ -91,7 +91,10 @@ def assert_relabelled(shelf: Shelf, id: str, logs: list[Log], family: str) -> No
     assert (arrays["pair_size"][other] <= card.config["rows_per_pair"]).all()
     assert (arrays["pass_rate"][other] > 0).all() and (arrays["pass_rate"][other] < 1).all()
     assert card.metrics["rows"] == arrays["pair_size"].sum() > 0
-    assert card.metrics["passed_error"] < card.metrics["foreign_error"]
+    if FAMILIES[family].dynamics:
+        assert card.metrics["unexplained"] < 0.7
+    else:
+        assert card.metrics["passed_error"] < card.metrics["foreign_error"]
     for index in range(len(logs)):
         rows = arrays[task_leaf(index)]
         sizes = np.bincount(rows["task"], minlength=len(logs))
