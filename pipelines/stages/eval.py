@@ -75,14 +75,16 @@ def label_of(config: Any, extra: Any) -> str:
 def run(work: Work) -> Product:
     """Evaluates `inputs["policy"]`, probes it, or both. Raises UsageError for a split without tasks."""
     config: Any = work.config
-    made = work.inputs["policy"].card.extra
+    policy = work.inputs["policy"]
+    made = policy.card.extra
     if "relabelled" in work.inputs and "probe" not in work.inputs:
         raise UsageError("a relabelled-log is what the probe reads rewards of", "--probe REF")
     if config.protocol == "probe":
         return probing.product(work, label_of(config, made))
     family = registry.find(made["family"], evaluation=True)
-    tasks, label = tasks_of(family, config.split), label_of(config, made)
-    bench = Bench(config, work.seed, work.inputs["policy"], family, work.inputs.get("context"))
+    tasks = tasks_of(family, config.split, (task["id"] for task in policy.card.tasks))
+    label = label_of(config, made)
+    bench = Bench(config, work.seed, policy, family, work.inputs.get("context"))
     bench.check_context(tasks, label)  # what may refuse goes before what takes long
     probed = probing.look(work, label) if "probe" in work.inputs else None
     checkpoint = bench.choose()

@@ -1,5 +1,6 @@
 """Who plays which task: acting states laid over the tasks of a split, with what plays them and what they are shown."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,9 +42,13 @@ def spread_over(tree: Any, chosen: list[int] | None, num_tasks: int) -> Any:
     return jax.tree.map(lambda leaf: np.broadcast_to(leaf, (num_tasks, *np.shape(leaf))), tree)
 
 
-def tasks_of(family: TaskFamily, split: str) -> tuple[Task, ...]:
-    """Raises UsageError for a split without tasks."""
+def tasks_of(family: TaskFamily, split: str, trained: Iterable[int]) -> tuple[Task, ...]:
+    """The tasks of a split; of the training tasks those that the policy was `trained` on (ids), if it was on any of
+    them. Raises UsageError for a split without tasks."""
     tasks = family.tasks(split)
+    if split == "train":
+        known = set(trained)
+        tasks = tuple(task for task in tasks if task.id in known) or tasks
     if not tasks:
         raise UsageError(f"{family.name} has no {split} tasks", "--split train or --split test")
     return tasks
@@ -109,7 +114,7 @@ class Bench:
         if self.config.checkpoint == "last":
             return None
         protocols.want_snapshots(self.steps)
-        tasks = tasks_of(self.family, protocols.CHOSEN_ON[self.config.checkpoint])
+        tasks = tasks_of(self.family, protocols.CHOSEN_ON[self.config.checkpoint], (task.id for task in self._trained))
         seat = self.seat(tasks, self.config.curve_episodes, stage_key(self.seed, "eval-checkpoint"))
         seen = seat.along(self.snapshots, len(self.steps))
         return protocols.best([one.returns.mean(1) for one in seen], self.steps)

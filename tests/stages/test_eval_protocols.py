@@ -18,6 +18,7 @@ from pipelines.core.types import Algorithm, Latent, Policy, Task, transitions
 from pipelines.rollouts.episodes import discounted_return
 from pipelines.stages import contexts, learners, protocols
 from pipelines.stages.eval import scores
+from pipelines.stages.seating import tasks_of
 from pipelines.tasks import registry
 from tests.toys import Stored, hosted, line, make_log, play, run, shapes_of
 
@@ -378,3 +379,13 @@ def test_there_is_nothing_to_choose_from(known):
 def test_the_first_of_equals():
     found = protocols.best([[1.0, 5.0], [4.0, 4.0], [2.0, 6.0]], [10, 20, 30])
     assert (found.number, found.step, found.returns.tolist()) == (1, 20, [3.0, 4.0, 4.0])
+
+
+def test_the_training_tasks_are_those_that_a_policy_was_trained_on():
+    family = registry.find("point-semicircle/time")
+    train, test = family.tasks("train"), family.tasks("test")
+    ids = [task.id for task in train]
+    assert tasks_of(family, "train", ids[:2]) == train[:2]
+    assert tasks_of(family, "train", ids) == train
+    assert tasks_of(family, "train", [12345]) == train  # of another family's tasks: the policy is tried on all of these
+    assert tasks_of(family, "test", ids[:1]) == test
