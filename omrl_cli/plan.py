@@ -83,7 +83,11 @@ def estimate(order: Order, shelf: Shelf, cards: Sequence[Card], family: str) -> 
             disk = size_of(shelf.folder(card.id, card.generation))
             return Estimate(card.platform.get("peak_memory_bytes"), disk, card.seconds)
     entry = entry_of(family)
-    return Estimate(**estimates.estimate(order.spec.name, order.config, entry)) if entry else Estimate()
+    if entry is None:
+        return Estimate()
+    made = (shelf.newest(ref.partition("@")[0]) for ref in order.refs)
+    num_tasks = next((len(card.tasks) for card in made if card and card.tasks), None)
+    return Estimate(**estimates.estimate(order.spec.name, order.config, entry, num_tasks))
 
 
 def show(rows: Sequence[Row], as_json: bool) -> None:
