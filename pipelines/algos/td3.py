@@ -53,9 +53,9 @@ class Slow(NamedTuple):
     actor_opt: OptState
 
 
-def make_nets(space: Space, hidden: tuple[int, ...]) -> Nets:
+def make_nets(space: Space, hidden: tuple[int, ...], num_critics: int = 2) -> Nets:
     critic = mlp([space.obs_dim, space.action_dim], hidden, 1)
-    return Nets(mlp([space.obs_dim], hidden, space.action_dim), critic, ensemble(critic, 2))
+    return Nets(mlp([space.obs_dim], hidden, space.action_dim), critic, ensemble(critic, num_critics))
 
 
 def td_target(reward: Array, terminal: Array, next_value: Array, discount: float) -> Array:
@@ -88,12 +88,13 @@ def make(
     space: Space,
     discount: float,
     loss_of_actor: Callable[[Array, Array, Array], Array] = actor_loss,
+    num_critics: int = 2,
 ) -> Algorithm:
     """TD3 on one log. `discount` is the family's, used unless the config names one. `init(key, None)` is for learning
     online; `loss_of_actor(Q1 [B], pi(s) [B, A], the log's action [B, A])`.
     """
     gamma = discount if config.discount is None else config.discount
-    nets, opt = make_nets(space, config.hidden), optax.adam(config.learning_rate)
+    nets, opt = make_nets(space, config.hidden, num_critics), optax.adam(config.learning_rate)
 
     def init(key: Array, log: Log | None) -> State:
         normaliser = fixed(space, config.obs_scale, config.reward_scale) if log is None else fit(log)

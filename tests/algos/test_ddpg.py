@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.core.learn import block
 from pipelines.core.types import Space, transitions
-from pipelines.nets import mlp
+from pipelines.nets import member, mlp
 from pipelines.stages import learners
 from tests.toys import DISCOUNT, make, make_log
 
@@ -35,12 +35,11 @@ def test_the_losses_by_hand(learned):
     for n in range(5):
         row = jax.tree.map(lambda leaf, n=n: leaf[n], rows)
         seen, following = state.normaliser.obs(row.obs), state.normaliser.obs(row.next_obs)
-        bootstrap = critic.apply(state.critics_target, following, jnp.tanh(actor.apply(state.actor_target, following)))[
-            0
-        ]
+        then = jnp.tanh(actor.apply(state.actor_target, following))
+        bootstrap = critic.apply(member(state.critics_target, 0), following, then)[0]
         target = row.reward / state.normaliser.reward_std + DISCOUNT * (0.0 if row.terminal else bootstrap)
-        squares.append((critic.apply(state.critics, seen, row.action)[0] - target) ** 2)
-        values.append(critic.apply(after.critics, seen, jnp.tanh(actor.apply(state.actor, seen)))[0])
+        squares.append((critic.apply(member(state.critics, 0), seen, row.action)[0] - target) ** 2)
+        values.append(critic.apply(member(after.critics, 0), seen, jnp.tanh(actor.apply(state.actor, seen)))[0])
     np.testing.assert_allclose(metrics["critic_loss"], np.mean(squares), rtol=1e-4)
     np.testing.assert_allclose(metrics["actor_loss"], -np.mean(values), rtol=1e-4)
     assert rows.terminal.any()
