@@ -1,7 +1,8 @@
 """The networks, and the only importer of flax. A net is two functions; parameters are plain dicts."""
 
+import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -89,6 +90,58 @@ def many(sizes: Sequence[int], hidden: Sequence[int], out: int, members: int) ->
         return x
 
     return Net(init, apply)
+
+
+class Gru(NamedTuple):
+    """A recurrent layer: init(key) -> params; step(params, hidden [..., H], x [..., F]) -> hidden [..., H];
+    run(params, hidden [..., H], xs [L, ..., F]) -> hiddens [L, ..., H], those after each input."""
+
+    init: Callable[[Array], Params]
+    step: Callable[[Params, Array, Array], Array]
+    run: Callable[[Params, Array, Array], Array]
+
+
+def gru(size: int, width: int, kernels: Literal["orthogonal", "uniform"] = "orthogonal") -> Gru:
+    """Gated recurrent unit (Cho et al. 2014) as torch has it: the reset gate acts after the recurrent product, bias
+    included. The gates (reset, update, new) lie side by side, so that a step is one product, and `run` makes that of
+    the inputs once for all L. `orthogonal` kernels come with zero biases (BOReL's), `uniform` ones and their biases
+    from U(+-1/sqrt(H)) (torch's own, MQL's)."""
+    shapes = {"input": (size, 3 * width), "hidden": (width, 3 * width)}
+
+    def init(key: Array) -> Params:
+        params = {}
+        for (name, shape), one in zip(shapes.items(), jax.random.split(key), strict=True):
+            kernel_key, bias_key = jax.random.split(one)
+            if kernels == "orthogonal":
+                kernel, bias = jax.nn.initializers.orthogonal()(kernel_key, shape), jnp.zeros((3 * width,))
+            else:
+                bound = 1 / math.sqrt(width)
+                kernel = jax.random.uniform(kernel_key, shape, minval=-bound, maxval=bound)
+                bias = jax.random.uniform(bias_key, (3 * width,), minval=-bound, maxval=bound)
+            params[name] = {"kernel": kernel, "bias": bias}
+        return params
+
+    def product(layer: Params, x: Array) -> Array:
+        return jnp.matmul(x, layer["kernel"]) + layer["bias"].reshape((1,) * (x.ndim - 1) + (-1,))
+
+    def gates(params: Params, hidden: Array, of_input: Array) -> Array:
+        of_hidden = product(params["hidden"], hidden)
+        reset_update = jax.nn.sigmoid(of_input[..., : 2 * width] + of_hidden[..., : 2 * width])
+        reset, update = jnp.split(reset_update, 2, axis=-1)
+        new = jnp.tanh(of_input[..., 2 * width :] + reset * of_hidden[..., 2 * width :])
+        return new + update * (hidden - new)
+
+    def step(params: Params, hidden: Array, x: Array) -> Array:
+        return gates(params, hidden, product(params["input"], x))
+
+    def run(params: Params, hidden: Array, xs: Array) -> Array:
+        def one(carry: Array, of_input: Array) -> tuple[Array, Array]:
+            after = gates(params, carry, of_input)
+            return after, after
+
+        return jax.lax.scan(one, hidden, product(params["input"], xs))[1]
+
+    return Gru(init, step, run)
 
 
 def ensemble(net: Net, members: int) -> Net:

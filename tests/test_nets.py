@@ -1,11 +1,11 @@
-"""`beside` is `apply` on repeated rows, and cheaper."""
+"""Nets: `beside` is `apply` on repeated rows, and cheaper; the GRU is torch's."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pipelines.nets import beside, ensemble, member, mlp
+from pipelines.nets import beside, ensemble, gru, member, mlp
 
 B, M, F, G = 5, 3, 4, 2
 
@@ -42,3 +42,33 @@ def test_a_member_is_the_net_itself():
     each = [net.apply(member(params, e), x)[..., 0] for e in range(3)]
     np.testing.assert_array_equal(ensemble(net, 3).apply(params, x), np.stack(each))
     assert np.ptp(np.stack(each), axis=0).min() > 0
+
+
+@pytest.mark.parametrize("kernels", ["orthogonal", "uniform"])
+def test_a_gru_step_by_hand_and_a_run_is_its_steps(kernels):
+    layer = gru(F, 3, kernels)
+    params = jax.tree.map(lambda leaf: leaf + 0.1, layer.init(jax.random.key(0)))
+    hidden, xs = jax.random.normal(jax.random.key(1), (B, 3)), jax.random.normal(jax.random.key(2), (4, B, F))
+
+    def by_hand(h, x):
+        (wi, bi), (wh, bh) = ([params[name][leaf] for leaf in ("kernel", "bias")] for name in ("input", "hidden"))
+        of_x, of_h = np.split(x @ wi + bi, 3, -1), np.split(h @ wh + bh, 3, -1)
+        reset, update = (1 / (1 + np.exp(-(a + b))) for a, b in zip(of_x[:2], of_h[:2], strict=True))
+        return (1 - update) * np.tanh(of_x[2] + reset * of_h[2]) + update * h
+
+    expected, h = [], np.asarray(hidden)
+    for x in np.asarray(xs):
+        h = by_hand(h, x)
+        expected.append(h)
+    np.testing.assert_allclose(layer.run(params, hidden, xs), np.stack(expected), atol=1e-5)
+    np.testing.assert_allclose(layer.step(params, hidden, xs[0]), expected[0], atol=1e-5)
+
+
+def test_orthogonal_kernels_and_zero_biases_or_uniform_ones():
+    fresh = gru(8, 4).init(jax.random.key(0))
+    rows = fresh["hidden"]["kernel"]
+    np.testing.assert_allclose(rows @ rows.T, np.eye(4), atol=1e-5)
+    assert not np.any(fresh["input"]["bias"])
+    spread = np.asarray(gru(8, 4, "uniform").init(jax.random.key(0))["input"]["bias"])
+    assert np.abs(spread).max() <= 0.5
+    assert np.abs(spread).min() > 0
