@@ -14,12 +14,14 @@ takes those of all seeds. Layers of a step's config: the stage's preset < `confi
 
 One file may hold several recipes that differ in little: `variants: {hopper: {log: {config: {...}}}}` makes the recipe
 NAME-hopper, whose step `log` is the file's with these differences; `{variant}` in its texts is `hopper`. Steps that a
-shipped recipe has already are not written twice: `takes: {recipe: mbml-{variant}, steps: [log, teachers]}`.
+shipped recipe has already are not written twice: `takes: {recipe: mbml-{variant}, steps: [log, teachers]}`, and under
+`if_there` those that only some variants of it have.
 Free of jax; stage and role names are judged by whoever knows the stages.
 """
 
+import copy
 import graphlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -133,15 +135,17 @@ def recipes_in(text: str, source: str) -> dict[str, dict[str, Any]]:
 def varied(data: dict[str, Any], variant: str, differences: dict[str, Any]) -> dict[str, Any]:
     """The recipe `data` with a variant's differences. A step of None is left out of it, and out of what took it."""
     steps = {name: step for name, step in merge(data["steps"], differences).items() if step is not None}
-    gone = data["steps"].keys() - steps.keys()
-    for step in steps.values():
-        inputs = step.get("inputs", {}) if isinstance(step, dict) else {}
-        lists = {
-            role: [one for one in value if one not in gone] for role, value in inputs.items() if isinstance(value, list)
-        }
-        inputs |= lists
+    _forget(steps, data["steps"].keys() - steps.keys())
     own: dict[str, Any] = yaml.safe_load(yaml.safe_dump(data | {"steps": steps}).replace("{variant}", variant))
     return own | {"name": f"{data.get('name', '')}-{variant}"}
+
+
+def _forget(steps: dict[str, Any], gone: Collection[str]) -> None:
+    """Takes steps that are not there out of the lists of those who took them."""
+    for step in steps.values():
+        inputs = step.get("inputs", {}) if isinstance(step, dict) else {}
+        lists = {role: value for role, value in inputs.items() if isinstance(value, list)}
+        inputs |= {role: [one for one in value if one not in gone] for role, value in lists.items()}
 
 
 def with_taken(data: dict[str, Any], source: str) -> dict[str, Any]:
@@ -158,7 +162,9 @@ def with_taken(data: dict[str, Any], source: str) -> dict[str, Any]:
         if step not in steps:
             raise UsageError(f"recipe {source}: {name} has no step {step!r}", nearest(step, list(steps), "its steps"))
     own = {key: value for key, value in data.items() if key != "takes"}
-    return own | {"steps": {step: steps[step] for step in wanted} | data.get("steps", {})}
+    maybe, mine = takes.get("if_there", []), copy.deepcopy(data.get("steps", {}))
+    _forget(mine, {step for step in maybe if step not in steps})
+    return own | {"steps": {step: steps[step] for step in [*wanted, *maybe] if step in steps} | mine}
 
 
 def checked(data: dict[str, Any], source: str) -> Recipe:
