@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from omrl_cli.options import OneStage, Running, command, field, group, option, role
-from pipelines.core.errors import UsageError
+from pipelines.core.errors import InputMissing, UsageError
 
 app = group()
 
@@ -16,10 +16,11 @@ def collect(
     common: OneStage,
     *,
     family: Annotated[str | None, field("family", "Task family; `omrl families` lists them.")] = None,
+    split: Annotated[str | None, field("split", "Whose tasks: train, test or ood.")] = None,
     keep: Annotated[str | None, field("keep", "Rows of each task that the log keeps: all, first:N or last:N.")] = None,
 ) -> None:
     """Train one agent per task, keep everything: -> replay-log."""
-    _stage("collect", common, {}, {"family": family, "keep": keep})
+    _stage("collect", common, {}, {"family": family, "split": split, "keep": keep})
 
 
 @command(app, OneStage, name="import")
@@ -96,6 +97,22 @@ def replay(
 
 
 @command(app, OneStage)
+def belief(
+    common: OneStage,
+    *,
+    log: Annotated[str | None, role("log", "The replay-log whose trials are decoded.")] = None,
+    relabelled: Annotated[
+        str | None, role("relabelled", "Its trials, mixed with others: of `omrl relabel --unit episode`.")
+    ] = None,
+    replay: Annotated[str | None, role("replay", "The replayed log that those were mixed with, if one was.")] = None,
+    trial_episodes: Annotated[int | None, field("trial-episodes", "Episodes of a trial; 2 if left out.")] = None,
+) -> None:
+    """Learn what a task may be: replay-log -> belief-model."""
+    refs = {"log": [log], "relabelled": [relabelled], "replay": [replay]}
+    _stage("belief", common, refs, {"trial_episodes": trial_episodes})
+
+
+@command(app, OneStage)
 def distill(
     common: OneStage,
     *,
@@ -116,12 +133,41 @@ def metatrain(
     common: OneStage,
     *,
     log: Annotated[str | None, role("log", "The replay-log to learn from.")] = None,
-    algorithm: Annotated[
-        str | None, field("algorithm", "batch-sac (pooled over tasks), batch-pearl or contextual-bcq.")
+    belief: Annotated[str | None, role("belief", "BOReL: the belief-model whose beliefs are part of states.")] = None,
+    relabelled: Annotated[
+        str | None, role("relabelled", "BOReL: mixed trials to learn from instead of the log's (agent.data=mixed).")
     ] = None,
+    replay: Annotated[str | None, role("replay", "The replayed log that those were mixed with, if one was.")] = None,
+    algorithm: Annotated[
+        str | None,
+        field(
+            "algorithm",
+            "batch-sac (pooled over tasks), batch-pearl, contextual-bcq, borel, mql, td3-context or td3; --online: mql,"
+            " td3-context, td3 or pearl.",
+        ),
+    ] = None,
+    method: Annotated[str | None, option("--method", metavar="NAME", help="The same as --algorithm.")] = None,
+    online: Annotated[
+        bool, option("--online", help="Collect on the training tasks of --set family=NAME meanwhile; the log is kept.")
+    ] = False,
 ) -> None:
-    """Learn one policy from all logs: replay-log -> meta-policy."""
-    _stage("metatrain", common, {"log": [log]}, {"algorithm": algorithm})
+    """Learn one policy from all logs: replay-log -> meta-policy.
+
+    With --online there is no log yet: it and the policy are made.
+    """
+    if algorithm and method and algorithm != method:
+        raise UsageError(f"--algorithm {algorithm} and --method {method}", "they are the same: give one of them")
+    refs = {"log": [log], "belief": [belief], "relabelled": [relabelled], "replay": [replay]}
+    if online:
+        from omrl_cli import online as making_both
+
+        making_both.run(common, {role: ref for role, (ref,) in refs.items()}, algorithm or method)
+        return
+    if log is None:
+        raise InputMissing(
+            "metatrain needs --log, a replay-log", "or --online and --set family=NAME, to learn while it is collected"
+        )
+    _stage("metatrain", common, refs, {"algorithm": algorithm or method})
 
 
 @command(app, OneStage, name="eval")
@@ -135,7 +181,8 @@ def evaluate(
     protocol: Annotated[
         str | None,
         field(
-            "protocol", "zero-shot, episodes (trials of several in one task) or probe (see --probe, nothing is played)."
+            "protocol",
+            "zero-shot, episodes (trials of several in one task), look (one of them, kept whole) or probe (see --probe).",
         ),
     ] = None,
     episodes: Annotated[int | None, field("episodes", "Episodes per task, or trials of them.")] = None,
@@ -162,12 +209,15 @@ def evaluate(
     relabelled: Annotated[
         str | None, role("relabelled", "The probe's rewards under other tasks, where the family's are not known.")
     ] = None,
+    belief: Annotated[
+        str | None, role("belief", "Protocol look: the belief-model that says what it makes of the trial.")
+    ] = None,
 ) -> None:
     """Play a policy on the tasks of a split: policy -> report."""
     from omrl_cli import evaluating
 
     common, log = evaluating.prepared(common, policy, context)
-    refs = {"policy": [policy], "context": [log], "probe": [probe], "relabelled": [relabelled]}
+    refs = {"policy": [policy], "context": [log], "probe": [probe], "relabelled": [relabelled], "belief": [belief]}
     fields = {"split": split, "protocol": protocol, "episodes": episodes, "trial_episodes": trial_episodes}
     fields |= {"counted": counted, "context_rows": context_rows, "checkpoint": checkpoint}
     _stage("eval", common, refs, fields)
@@ -192,10 +242,25 @@ def finetune(
 def report(
     common: OneStage,
     *,
-    reports: Annotated[list[str] | None, role("reports", "A report of `omrl eval`; may be repeated.")] = None,
+    reports: Annotated[
+        list[str] | None, role("reports", "A report of `omrl eval` or `omrl finetune`; may be repeated.")
+    ] = None,
+    policies: Annotated[
+        list[str] | None, role("policies", "A meta-policy whose loss is drawn (MBML Fig. 2); may be repeated.")
+    ] = None,
+    relabelled: Annotated[
+        list[str] | None, role("relabelled", "A relabelled-log whose errors are drawn (MBML Fig. 7); may be repeated.")
+    ] = None,
+    logs: Annotated[
+        list[str] | None, role("logs", "A replay-log whose places are drawn (BOReL Figs. 10, 11); may be repeated.")
+    ] = None,
+    paper: Annotated[
+        str | None, field("paper", "time, mbml or borel: the figures of that paper, or what they lack.")
+    ] = None,
 ) -> None:
     """Tables, figures and one HTML page: reports -> page."""
-    _stage("report", common, {"reports": reports or []}, {})
+    refs = {"reports": reports or [], "policies": policies or [], "relabelled": relabelled or [], "logs": logs or []}
+    _stage("report", common, refs, {"paper": paper})
 
 
 def _stage(name: str, common: OneStage, refs: dict[str, Any], flags: dict[str, Any]) -> None:

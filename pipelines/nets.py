@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -92,6 +92,31 @@ def many(sizes: Sequence[int], hidden: Sequence[int], out: int, members: int) ->
     return Net(init, apply)
 
 
+class _Convolutional(nn.Module):
+    out: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        for stride in (2, 1, 1, 1):
+            x = nn.relu(nn.Conv(32, (3, 3), stride, padding="VALID")(x))
+        return nn.Dense(self.out)(x.reshape(x.shape[0], -1))
+
+
+def convolutional(shape: tuple[int, ...], out: int) -> Net:
+    """Four layers of 32 3x3 filters with strides 2, 1, 1, 1 and a linear one (BOReL's and PEARL's on images).
+    Images of bytes `[..., H, W, C]` -> `[..., out]`; they stay bytes until here, where they are divided by 255."""
+    module = _Convolutional(out)
+
+    def init(key: Array) -> Params:
+        return module.init(key, jnp.zeros((1, *shape)))["params"]
+
+    def apply(params: Params, images: Array) -> Array:
+        flat = images.reshape(-1, *shape).astype(jnp.float32) / 255
+        return module.apply({"params": params}, flat).reshape(*images.shape[: images.ndim - len(shape)], out)
+
+    return Net(init, apply)
+
+
 class Gru(NamedTuple):
     """A recurrent layer: init(key) -> params; step(params, hidden [..., H], x [..., F]) -> hidden [..., H];
     run(params, hidden [..., H], xs [L, ..., F]) -> hiddens [L, ..., H], those after each input."""
@@ -142,6 +167,74 @@ def gru(size: int, width: int, kernels: Literal["orthogonal", "uniform"] = "orth
         return jax.lax.scan(one, hidden, product(params["input"], xs))[1]
 
     return Gru(init, step, run)
+
+
+def last_hidden(grus: Sequence[Params], xs: Array) -> list[Array]:
+    """What `gru`s of one size make of the same whole windows `xs [L, B, F]`, from zeros. -> their last hiddens [B, H]
+
+    The same as the end of each one's `run`, faster on a CPU: one product of the inputs for all, the rows of the batch
+    along the last axis (gates are slices of the first one), and no loop in the program where there is no gradient.
+    """
+    num, width = len(grus), grus[0]["hidden"]["kernel"].shape[0]
+
+    def by_gate(leaves: list[Array]) -> Array:
+        """[..., 3 H] of each -> [3, num, H, ...]"""
+        each = [leaf.reshape(*leaf.shape[:-1], 3, width) for leaf in leaves]
+        return jnp.moveaxis(jnp.stack(each, -2), (-3, -2, -1), (0, 1, 2))
+
+    of_inputs = by_gate([one["input"]["kernel"] for one in grus]).reshape(3 * num * width, -1)
+    of_hidden = by_gate([one["hidden"]["kernel"] for one in grus])  # [3, num, H, H]
+    apart = jnp.eye(num)[None, :, None, :, None] * of_hidden[:, :, :, None, :]  # each sees its own hidden only
+    apart = apart.reshape(3 * num * width, num * width)
+    input_bias, hidden_bias = (
+        by_gate([one[name]["bias"] for one in grus]).reshape(-1, 1) for name in ("input", "hidden")
+    )
+    products = (xs.reshape(-1, xs.shape[-1]) @ of_inputs.T).reshape(*xs.shape[:2], -1).swapaxes(1, 2)
+    return [one.T for one in jnp.split(_gated(apart, hidden_bias, products + input_bias[None]), num)]
+
+
+def _step(recurrent: Array, bias: Array, hidden: Array, of_input: Array) -> tuple[Array, tuple[Array, ...]]:
+    """One step of `_gated`. -> (hidden [W, B], what its gradient needs)"""
+    split = 2 * recurrent.shape[1]
+    own = recurrent @ hidden + bias
+    reset, update = jnp.split(jax.nn.sigmoid(of_input[:split] + own[:split]), 2)
+    new = jnp.tanh(of_input[split:] + reset * own[split:])
+    return new + update * (hidden - new), (hidden, reset, update, new, own[split:])
+
+
+@jax.custom_vjp
+def _gated(recurrent: Array, bias: Array, inputs: Array) -> Array:
+    """The steps of `last_hidden`: [3 W, W], [3 W, 1], [L, 3 W, B] -> [W, B]. Its gradient is written out, so that the
+    weights' is one product for all L; there loops are as fast, and compile in a third of the time."""
+    hidden = jnp.zeros((recurrent.shape[1], inputs.shape[-1]))
+    for of_input in inputs:
+        hidden, _ = _step(recurrent, bias, hidden, of_input)
+    return hidden
+
+
+def _gated_forward(recurrent: Array, bias: Array, inputs: Array) -> tuple[Array, Any]:
+    hidden = jnp.zeros((recurrent.shape[1], inputs.shape[-1]))
+    hidden, saved = jax.lax.scan(lambda hidden, of_input: _step(recurrent, bias, hidden, of_input), hidden, inputs)
+    return hidden, (recurrent, saved)
+
+
+def _gated_backward(held: tuple[Array, Any], down: Array) -> tuple[Array, Array, Array]:
+    recurrent, saved = held
+
+    def back(down: Array, step: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
+        hidden, reset, update, new, own = step
+        of_new = down * (1 - update) * (1 - new**2)
+        of_update = down * (hidden - new) * update * (1 - update)
+        of_reset = of_new * own * reset * (1 - reset)
+        of_own = jnp.concatenate([of_reset, of_update, of_new * reset])
+        return down * update + recurrent.T @ of_own, (of_own, of_new)
+
+    of_own, of_new = jax.lax.scan(back, down, saved, reverse=True)[1]
+    of_input = jnp.concatenate([of_own[:, : 2 * recurrent.shape[1]], of_new], 1)
+    return jnp.einsum("lgb,lwb->gw", of_own, saved[0]), of_own.sum((0, 2))[:, None], of_input
+
+
+_gated.defvjp(_gated_forward, _gated_backward)
 
 
 def ensemble(net: Net, members: int) -> Net:

@@ -11,10 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from pipelines import rollouts
-from pipelines.algos import mbml_batch
+from pipelines.algos import borel, mbml_batch
+from pipelines.algos.belief import make_encoder
 from pipelines.algos.distilled import teaching
 from pipelines.algos.time import Data
 from pipelines.core.configs.base import Config, resolve
+from pipelines.core.configs.belief import BeliefConfig
 from pipelines.core.samplers import Pool
 from pipelines.core.trees import stack_logs, task_leaf
 from pipelines.core.types import (
@@ -29,7 +31,8 @@ from pipelines.core.types import (
     memoryless,
 )
 from pipelines.core.work import Product, Work
-from pipelines.stages import learners
+from pipelines.stages import belief_view, learners
+from pipelines.stages.belief import located
 from pipelines.stages.presets import PRESETS
 from pipelines.stages.registry import STAGES
 
@@ -83,7 +86,9 @@ def spoiled(tree: Any) -> Any:
 # ---- algorithms ------------------------------------------------------------------------------------------------------
 
 _SAC = {"hidden": (8,), "batch_size": 6}
-AGENTS: dict[str, dict[str, Any]] = {
+_BELIEF = {"latent_dim": 2, "width": 6, "embed_action": 3, "embed_obs": 4, "embed_reward": 3}
+_BOREL = {**_SAC, "tasks_per_update": 2, "belief": _BELIEF}
+AGENTS: dict[str, dict[str, Any]] = {  # `borel/cql`: the algorithm borel, with differences
     "sac": _SAC,
     "td3": _SAC,
     "dqn": {**_SAC, "explore_steps": 10},
@@ -105,6 +110,9 @@ AGENTS: dict[str, dict[str, Any]] = {
         "encoder_hidden": (8,),
         "context_size": 4,
     },
+    "mql": {**_SAC, "context_dim": 3, "history": 2},
+    "td3-context": {**_SAC, "context_dim": 3, "history": 2},
+    "pooled-td3": _SAC,
     "time": {
         "latent_dim": 3,
         "context_size": 2,
@@ -129,6 +137,10 @@ AGENTS: dict[str, dict[str, Any]] = {
         "noise_clip": 0.5,
         "perturbation_scale": 0.05,
     },
+    "borel": _BOREL,
+    "borel/cql": {**_BOREL, "learner": "cql", "num_actions": 2},
+    "borel/dqn": _BOREL,
+    "borel/end": {**_BOREL, "boundary": "end", "tasks_per_update": None},
 }
 
 
@@ -137,12 +149,12 @@ def make(name: str, **fields: Any) -> Algorithm:
     config = {**AGENTS[name], **fields}
     taught = name == "mbml" or config.get("act") == "generator"
     asks = {"teach": teaching(make("bcq"), 0.5)} if taught else {}
-    return learners.make(name, config, space_of(name), DISCOUNT, **asks)
+    return learners.make(name.partition("/")[0], config, space_of(name), DISCOUNT, **asks)
 
 
 def space_of(name: str) -> Space:
     """Where algorithm `name` acts."""
-    return GRID if name in learners.DISCRETE else SPACE
+    return GRID if name in learners.DISCRETE or name == "borel/dqn" else SPACE
 
 
 def logs_of(num_tasks: int, space: Space = SPACE) -> Log:
@@ -153,6 +165,8 @@ def logs_of(num_tasks: int, space: Space = SPACE) -> Log:
 
 def data_of(name: str) -> Any:
     """What algorithm `name` learns from: one log, or the logs of three tasks (and their teachers' values)."""
+    if name.startswith("borel"):
+        return believed(name)
     if name not in learners.SHARED:
         return make_log(0, space=space_of(name))
     logs = logs_of(3)
@@ -162,6 +176,18 @@ def data_of(name: str) -> Any:
     if name == "time":
         return Data(logs, values)
     return mbml_batch.Data(logs, values, teachers_of(logs), pool_of(logs))
+
+
+def believed(name: str) -> Any:
+    """Logs of three tasks with the beliefs of an untrained model of trials of two episodes of three steps; the second
+    episode of each log dies."""
+    space = space_of(name)
+    logs = stacked(*(make_log(seed, (3,) * (4 + seed), space=space) for seed in range(3)))
+    encoder = make_encoder(resolve(BeliefConfig, _BELIEF), space)
+    coder = jax.tree.map(np.asarray, encoder.init(jax.random.key(2)))
+    where = located(logs, [Task(n, str(n), "train", {}) for n in range(3)], 2, 3)
+    found = belief_view.views(encoder, coder, space, logs, where, 2 * 3)
+    return borel.Data(logs, found, coder)
 
 
 def teachers_of(logs: Log) -> Any:

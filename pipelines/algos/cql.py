@@ -20,7 +20,7 @@ import optax
 from pipelines.algos import sac
 from pipelines.core.configs.algorithms import CqlConfig
 from pipelines.core.learn import descend, polyak
-from pipelines.core.normaliser import fit
+from pipelines.core.normaliser import fit, fixed
 from pipelines.core.samplers import rows
 from pipelines.core.types import Algorithm, Array, Log, Metrics, OptState, Params, Space, Transition
 from pipelines.nets import beside, member
@@ -82,8 +82,12 @@ def make(config: CqlConfig, space: Space, discount: float) -> Algorithm:
     )
     base = sac.make(config, space, discount)
 
-    def init(key: Array, log: Log) -> State:
-        inner = sac.init_state(config, nets, fit(log, config.scale_obs, config.scale_reward), key)
+    def init(key: Array, log: Log | None) -> State:
+        if log is None:  # whoever asks has scales of its own
+            norm = fixed(space, 1.0, 1.0)
+        else:
+            norm = fit(log, config.scale_obs, config.scale_reward)
+        inner = sac.init_state(config, nets, norm, key)
         log_weight = jnp.log(jnp.float32(config.conservative_weight))
         return State(inner, log_weight, weight_opt.init(log_weight))
 

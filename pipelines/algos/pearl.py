@@ -29,7 +29,7 @@ from pipelines.algos.context import (
 )
 from pipelines.core.configs.algorithms import PearlConfig
 from pipelines.core.learn import descend, polyak
-from pipelines.core.normaliser import Normaliser, fit
+from pipelines.core.normaliser import Normaliser, fit, fixed
 from pipelines.core.samplers import row_numbers, rows_of
 from pipelines.core.types import (
     Algorithm,
@@ -162,14 +162,17 @@ def sample_some(logs: Log, key: Array, num_tasks: int, batch_size: int, context_
 
 
 def make(config: PearlConfig, space: Space, discount: float) -> Algorithm:
-    """Batch PEARL across tasks: data is a stack of T logs."""
+    """PEARL across tasks: data is a stack of T logs. `init(key, None)` is for learning online."""
     gamma = discount if config.discount is None else config.discount
     nets = sac.make_nets(space, config.hidden, extra=config.latent_dim)
     encoder = gaussian_encoder(space, config.encoder_hidden, config.latent_dim, config.context_next_obs)
 
-    def init(key: Array, logs: Log) -> State:
+    def init(key: Array, logs: Log | None) -> State:
         sac_key, encoder_key = jax.random.split(key)
-        norm = fit(logs, scale_reward=config.scale_reward)
+        if logs is None:
+            norm = fixed(space, config.obs_scale, config.reward_scale)
+        else:
+            norm = fit(logs, scale_reward=config.scale_reward)
         if not config.scale_reward:
             norm = norm._replace(reward_std=jnp.float32(config.reward_scale))
         inner, params = sac.init_state(config, nets, norm, sac_key), encoder.init(encoder_key)

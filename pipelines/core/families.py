@@ -30,6 +30,10 @@ class Entry(NamedTuple):
     discrete: bool = False
     dynamics: bool = False  # whether tasks differ in their dynamics
 
+    def num_tasks(self, split: str) -> int:
+        """Of a split: train, test or ood."""
+        return {"train": self.num_train, "test": self.num_test, "ood": self.num_ood}[split]
+
 
 _ENGINES = ("mujoco", "brax", "brax-spring", "brax-positional", "brax-generalized")
 _PLANAR: Options = {"engine": _ENGINES, "cartesian": ("exact", "lagged")}

@@ -26,11 +26,22 @@ def contexts(log: Log, key: Array, excluded: Array, context_size: int) -> Transi
 
 def pooled(logs: Log, key: Array, batch_size: int) -> Transition:
     """`[B]` transitions, uniform over the rows of all T logs (tiMe section 5.1's single replay buffer)."""
+    return rows_of(logs, *pooled_numbers(logs, key, batch_size))
+
+
+def pooled_numbers(logs: Log, key: Array, batch_size: int) -> tuple[Array, Array]:
+    """`[B]` tasks and row numbers, uniform over the rows of all T logs."""
     ends = jnp.cumsum(logs.size)
     flat = jax.random.randint(key, (batch_size,), 0, ends[-1])
     task = jnp.searchsorted(ends, flat, side="right")
-    row = flat - (ends - logs.size)[task]
-    return rows_of(logs, task, row)
+    return task, flat - (ends - logs.size)[task]
+
+
+def balanced_numbers(logs: Log, key: Array, batch_size: int) -> tuple[Array, Array]:
+    """`[B]` tasks, uniform, and row numbers, uniform over the rows of each."""
+    task_key, row_key = jax.random.split(key)
+    task = jax.random.randint(task_key, (batch_size,), 0, logs.size.shape[0])
+    return task, jax.random.randint(row_key, (batch_size,), 0, logs.size[task])
 
 
 def rows_of(logs: Log, task: Array, row: Array) -> Transition:
@@ -92,6 +103,26 @@ def trials(
         row = row._replace(obs=pick(opens, transitions(log, jnp.maximum(rows - 1, 0)).next_obs, row.obs))
     row = row._replace(terminal=row.terminal & ~closes)
     return Trial(row, opens.astype(jnp.float32), closes.astype(jnp.float32), valid)
+
+
+class Trials(NamedTuple):
+    """Where the trials of T logs lie: trial m of a task is rows first[m] to first[m + 1]."""
+
+    first: Array  # [T, M + 1] int32; those of a task with fewer are followed by its end
+    size: Array  # [T] int32, trials of each task
+
+
+def logged_trials(logs: Log, where: Trials, task: Array, number: Array, length: int) -> Trial:
+    """Trials `number [...]` of the tasks `task [...]` as they were logged, `[..., length]`: the successor of each row
+    is the true one, with flag 1 where an episode ended inside the trial."""
+    begin, end = where.first[task, number], where.first[task, number + 1]
+    at = begin[..., None] + jnp.arange(length).reshape((1,) * begin.ndim + (-1,))
+    rows, valid = jnp.minimum(at, end[..., None] - 1), at < end[..., None]
+    tasks = jnp.broadcast_to(task[..., None], rows.shape)
+    after = jnp.minimum(rows + 1, end[..., None] - 1)
+    opens = (logs.step[tasks, rows] == 0) & (rows > begin[..., None])
+    closes = (logs.step[tasks, after] == 0) & (after > rows)
+    return Trial(rows_of(logs, tasks, rows), opens.astype(jnp.float32), closes.astype(jnp.float32), valid)
 
 
 # ---- relabelled rows -------------------------------------------------------------------------------------------------

@@ -191,6 +191,9 @@ class TaskFamily:
     scripted: policies that were written, not learned (`oracle`, ...); their acting state is the task's row [P]
     solid: the mechanics, for pictures in 3D
     may_fail: whether the engine's physics may fail, which cuts an episode; those of any HostFamily may
+    goal_reward: where a step that pays more has reached the goal, and no other pays as much; None: nothing says so
+    trial_references(k) -> {"bayes", ...: float}, exact undiscounted sums over k episodes from where evaluation begins,
+        means over the tasks, of policies that are not told the task; `bayes` is the best there can be
     """
 
     name: str
@@ -209,6 +212,8 @@ class TaskFamily:
     scripted: "Mapping[str, Policy]" = field(default_factory=dict)
     solid: Solid | None = None
     may_fail: bool = False
+    goal_reward: float | None = None
+    trial_references: Callable[[int], dict[str, float]] | None = None
 
     @property
     def outcome_dim(self) -> int:

@@ -94,26 +94,31 @@ class Dots(NamedTuple):
 
 def learning(methods: Sequence[Learning], references: Mapping[str, float]) -> bytes:
     """Figure 2, left. Above: return over training beside `references` (name -> return). Below: what the critic
-    promises for the first step (dashed) beside the discounted return that the same policy gets (solid)."""
+    promises for the first step (dashed) beside the discounted return that the same policy gets (solid); left out where
+    no discounted return is known."""
+    known = any(np.isfinite(method.discounted.point).any() for method in methods)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.0, 5.6), layout="constrained")
-        upper, lower = figure.subplots(2, 1, sharex=True)
+        figure = Figure(figsize=(7.0, 5.6 if known else 3.4), layout="constrained")
+        upper, *rest = figure.subplots(1 + known, 1, sharex=True, squeeze=False).ravel()
         for method in methods:
             colour, _ = _look(method.hue)
             _band(upper, method.steps, method.returns, colour, "-")
-            _band(lower, method.steps, method.discounted, colour, "-")
-            _band(lower, method.steps, method.value, colour, _dashes(method.hue))
+            for lower in rest:
+                _band(lower, method.steps, method.discounted, colour, "-")
+                _band(lower, method.steps, method.value, colour, _dashes(method.hue))
         _levels(upper, references)
-        upper.set_title("Return, mean over goals")
+        upper.set_title("Return, mean over tasks")
         upper.set_ylabel("return")
-        lower.set_title("Value estimate and the discounted return behind it")
-        lower.set_ylabel("discounted return")
-        lower.set_xlabel("training updates")
-        lower.xaxis.set_major_formatter(FuncFormatter(_thousands))
-        lower.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
         handles = [Line2D([], [], color=_look(m.hue)[0], label=m.label) for m in methods]
-        handles.append(Line2D([], [], color=INK, label="return"))
-        handles.append(Line2D([], [], color=INK, ls=_dashes(0), label="value estimate"))
+        for lower in rest:
+            lower.set_title("Value estimate and the discounted return behind it")
+            lower.set_ylabel("discounted return")
+            handles.append(Line2D([], [], color=INK, label="return"))
+            handles.append(Line2D([], [], color=INK, ls=_dashes(0), label="value estimate"))
+        lowest = [upper, *rest][-1]
+        lowest.set_xlabel("training updates")
+        lowest.xaxis.set_major_formatter(FuncFormatter(_thousands))
+        lowest.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
         figure.legend(handles=handles, loc="outside upper left", ncols=4)
         return _png(figure)
 

@@ -20,7 +20,7 @@ from pipelines.core.taskmap import TaskAxis
 from pipelines.core.trees import task_leaf, to_dict
 from pipelines.core.types import Algorithm, Array, DeviceFamily, HostFamily, Log, Metrics, Task, TaskFamily, task_rows
 from pipelines.core.work import Product, Work
-from pipelines.stages import learners
+from pipelines.stages import learners, logged_as
 from pipelines.stages.blocks import Plan, run_blocks, snapshot_arrays
 from pipelines.stages.collect_host import Collection
 from pipelines.stages.keeping import in_order, kept, refuse_lost
@@ -126,16 +126,17 @@ def episode_returns(log: Log) -> np.ndarray:
 
 
 def run(work: Work) -> Product:
-    """Collects on the training tasks of the family, or the first `num_tasks` of them. Raises UsageError for an overlap
-    where there is none, and for more tasks than there are."""
+    """Collects on the tasks of a split of the family, the training tasks if none is named, or the first `num_tasks` of
+    them. Raises UsageError for an overlap where there is none, and for more tasks than there are."""
     config: Any = work.config
     family = registry.find(config.family)
     if config.overlap and not isinstance(family, HostFamily):
         hint = "leave overlap out, or take an engine outside of the compiled program (engine=mujoco)"
         raise UsageError(f"overlap: {family.name} moves inside the program that learns", hint)
-    tasks = family.tasks("train")
-    enough_tasks(config.num_tasks, len(tasks), family.name)
+    tasks = family.tasks(config.split)
+    enough_tasks(config.num_tasks, len(tasks), family.name, config.split)
     tasks = tasks[: config.num_tasks]
+    of = family if config.log_as is None else logged_as.find(family, config.log_as, tasks)
     algorithm = learners.make(config.algorithm, config.agent, family.space, family.discount)
     groups = divide([config.steps] * len(tasks), work.tasks_at_once, work.crew.count)
 
@@ -149,7 +150,10 @@ def run(work: Work) -> Product:
         snapshots=found[0].snapshots | {"acting": acting},
         diverged=joined(groups, [one.diverged for one in found]),
     )
-    return product(config, family, tasks, whole)
+    if of is not family:
+        logs = [logged_as.paid(of, task, log) for task, log in zip(tasks, whole.logs, strict=True)]
+        whole = whole._replace(logs=logs)
+    return product(config, of, tasks, whole)
 
 
 def collect(work: Work, family: TaskFamily, tasks: tuple[Task, ...], algorithm: Algorithm) -> Collected:
@@ -263,6 +267,10 @@ def product(config: Any, family: TaskFamily, tasks: Any, found: Collected) -> Pr
         "agent": config.agent.identity(),
         "transitions": sum(int(log.size) for log in found.logs),
     }
+    if config.log_as is not None:
+        extra["learned_in"] = config.family
+    if config.split != "train":
+        extra["split"] = config.split
     if config.keep != "all":
         extra["kept"] = {"rule": config.keep, "collected": config.steps * len(tasks)}
     if found.diverged.any():

@@ -96,6 +96,7 @@ def run(work: Work) -> Product:
     """tiMe's and MBML's second phase. Raises WrongKind where log and teachers are of different tasks."""
     config: Any = work.config
     log, teachers = work.inputs["log"], work.inputs["teachers"]
+    learners.want_split(log.card, config.learn_from)
     logs, tasks, space, discount = learners.read_log(log)
     learners.want_tasks(tasks, 2, "distill")
     if [task["id"] for task in teachers.card.tasks] != [task.id for task in tasks]:

@@ -13,6 +13,8 @@ PROGRAM_BYTES = 1.2e9  # jax, its compiler and what it compiles: 0.8 to 1.5 GB (
 ARTIFACT_BYTES = 4e4  # card, metrics, events
 FLOAT_BYTES = 4
 RELABELLED_BYTES = 24  # of a row: two indices, the log's number, its place, reward, spread
+IMAGE_DIM = 4_096  # observations of more numbers go through a convolutional net ..
+IMAGE_FLOPS = 4.4e7  # .. which takes so many operations for an image of 64 x 64 x 3
 LOG_COLUMNS = 5  # of a row, beside observation and action: reward, episode, step, behaviour, ends
 
 
@@ -140,6 +142,47 @@ def _mbml(agent: Any, family: Entry) -> tuple[float, float]:
     return 3 * (seen / agent.batch_size * encoder[0] + q[0]) + actor[0], encoder[1] + q[1] + actor[1]
 
 
+def _belief(config: Any, family: Entry) -> tuple[float, float]:
+    """(operations of one trial of an update, parameters): every step is encoded, and decoded from every latent."""
+    steps = config.trial_episodes * family.horizon
+    seen = family.obs_dim if family.obs_dim < IMAGE_DIM else config.image_features
+    embed = mlp([seen + 1, config.embed_obs])
+    inputs = config.embed_obs + config.embed_action + config.embed_reward
+    memory = mlp([inputs + config.width, 3 * config.width])
+    first = mlp([config.latent_dim + 2 * config.embed_obs + config.embed_action, config.decoder_hidden[0]])
+    behind = mlp([*config.decoder_hidden, 1])
+    pairs = min(config.elbo_terms or steps + 1, steps + 1) * min(config.decode_terms or steps, steps)
+    if config.reward_head == "cells":
+        pairs = steps + 1  # a latent is one row, whatever it decodes
+    images = 3 * IMAGE_FLOPS if family.obs_dim >= IMAGE_DIM else 0.0
+    each = steps * (embed[0] * 3 + memory[0] + first[0] + images) + pairs * behind[0]
+    return 3 * each, 3 * embed[1] + memory[1] + first[1] + behind[1]
+
+
+def _mql(agent: Any, family: Entry) -> tuple[float, float]:
+    """(operations of one row of an update, parameters) of TD3 with a context; small products are as slow as if they
+    were three times their size."""
+    if agent.context == "none":
+        return _td3(agent, family)
+    wide = family._replace(obs_dim=family.obs_dim + agent.context_dim)
+    element, gates = family.obs_dim + family.action_dim + 1, 3 * agent.context_dim
+    gru = mlp([element + agent.context_dim, gates])
+    (row, params), often = _td3(agent, wide), 1 / agent.actor_delay
+    return row + 3 * agent.history * (5 + 4 * often) * gru[0], params + 4 * gru[1]
+
+
+def _online(config: Any, family: Entry) -> tuple[float, float]:
+    """(operations of one row of an update, parameters); PEARL's update has so many rows of each of its tasks."""
+    agent = config.agent
+    if config.algorithm != "pearl":
+        return _mql(agent, family)
+    row, params = _sac(agent, family, agent.latent_dim)
+    inputs = 2 * family.obs_dim + family.action_dim + 1
+    encoder = mlp([inputs, *agent.encoder_hidden, 2 * agent.latent_dim])
+    tasks = agent.tasks_per_update or config.num_tasks or family.num_train
+    return tasks * (row + 4 * agent.context_size / agent.batch_size * encoder[0]), params + encoder[1]
+
+
 def _row_bytes(family: Entry) -> int:
     return FLOAT_BYTES * (family.obs_dim + family.action_dim + LOG_COLUMNS)
 
@@ -148,7 +191,8 @@ def estimate(stage: str, config: Any, family: Entry, num_tasks: int | None = Non
     """{"memory_bytes", "disk_bytes", "seconds"} of one run of `stage` on `family`; `num_tasks`: of the log that it
     learns from, where it is known."""
     copies = 1 + getattr(config, "num_snapshots", 0)
-    tasks = getattr(config, "num_tasks", None) or num_tasks or family.num_train
+    there = family.num_tasks(config.split) if stage == "collect" else family.num_train
+    tasks = getattr(config, "num_tasks", None) or num_tasks or there
     flops = disk = held = 0.0
     match stage:
         case "collect":
@@ -178,12 +222,35 @@ def estimate(stage: str, config: Any, family: Entry, num_tasks: int | None = Non
                 disk += tasks * (tasks - 1) * config.rows_per_pair * FLOAT_BYTES * family.obs_dim
         case "replay":
             disk = tasks**2 * config.episodes * family.horizon * _row_bytes(family)
+        case "belief":
+            row, params = _belief(config, family)
+            together = tasks if config.tasks_per_update is None else min(config.tasks_per_update, tasks)
+            flops = config.updates * together * config.trials_per_task * row
+            disk = copies * params * FLOAT_BYTES
+        case "online":
+            row, params = _online(config, family)
+            steps = config.trials * config.trial_episodes * family.horizon * config.iterations + config.random_steps
+            flops = config.iterations * config.updates * config.agent.batch_size * row
+            disk = steps * _row_bytes(family) + copies * params * FLOAT_BYTES
+        case "metatrain" if config.online:
+            disk = 1e6  # a copy of the policy
+        case "metatrain" if config.algorithm in ("mql", "td3-context", "td3"):
+            row, params = _mql(config.agent, family)
+            flops, disk = config.updates * config.agent.batch_size * row, copies * params * FLOAT_BYTES
         case "metatrain" if config.algorithm == "batch-pearl":
             row, params = _sac(config.agent, family, config.agent.latent_dim)
             inputs = 2 * family.obs_dim + family.action_dim + 1
             encoder = mlp([inputs, *config.agent.encoder_hidden, 2 * config.agent.latent_dim])
             each = config.agent.batch_size * row + 4 * config.agent.context_size * encoder[0]
             flops, disk = tasks * config.updates * each, copies * (params + encoder[1]) * FLOAT_BYTES
+        case "metatrain" if config.algorithm == "borel":
+            agent = config.agent
+            learner = "dqn" if family.discrete else agent.learner
+            extra = 1 + 2 * agent.belief.get("latent_dim", 5)  # the flag, and the belief of the model that is given
+            wide = family._replace(obs_dim=family.obs_dim + extra)
+            row, params = {"dqn": _dqn, "cql": _cql}.get(learner, _sac)(agent, wide)
+            rows = (agent.tasks_per_update or tasks) * agent.batch_size
+            flops, disk = config.updates * rows * row, copies * params * FLOAT_BYTES
         case "metatrain" if config.algorithm == "contextual-bcq":
             agent = config.agent
             row, params = _bcq(agent, family._replace(obs_dim=family.obs_dim + agent.identity_dim))

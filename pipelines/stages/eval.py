@@ -3,7 +3,8 @@
 Returns per task, normalised scores, and the value gap: Q(s0, a0) minus the discounted return of the same policy from
 s0. Snapshots are evaluated too, so that return and value over training can be drawn without touching an environment
 during training. How episodes follow each other, which of them count, what is shown first and which snapshot plays is
-the protocol's (`protocols`, `contexts`); what the encoder reads is the probe's (`probing`).
+the protocol's (`protocols`, `contexts`); what the encoder reads is the probe's (`probing`), a trial kept whole the
+look's (`looking`).
 """
 
 from typing import Any
@@ -15,9 +16,9 @@ from pipelines.core import own
 from pipelines.core.errors import UsageError
 from pipelines.core.learn import stage_key
 from pipelines.core.names import slug
-from pipelines.core.types import Task
+from pipelines.core.types import Task, TaskFamily
 from pipelines.core.work import Product, Work
-from pipelines.stages import probing, protocols
+from pipelines.stages import looking, probing, protocols
 from pipelines.stages.protocols import player as player
 from pipelines.stages.seating import Bench, tasks_of
 from pipelines.stages.seating import assign as assign
@@ -39,6 +40,10 @@ LABELS = {
     "pooled-batch-sac": "pooled batch SAC",
     "batch-pearl": "batch PEARL",
     "contextual-bcq": "contextual BCQ",
+    "borel": "BOReL",
+    "mql": "MQL",
+    "td3-context": "TD3-context",
+    "pooled-td3": "TD3",
     "time": "tiMe",
     "mbml": "MBML",
 }
@@ -57,6 +62,7 @@ def evaluate(bench: Bench, tasks: tuple[Task, ...], checkpoint: protocols.Checkp
         "discounted_return": played.discounted.mean(1),
     }
     out |= {"episode_returns": played.each} if played.each is not None else {}
+    out |= {"episode_success": played.success} if played.success is not None else {}
     out |= {"checkpoint_return": checkpoint.returns} if checkpoint else {}
     steps = bench.steps if config.curve_episodes else np.zeros(0, np.int32)
     curve = {name: np.zeros((0, len(tasks)), np.float32) for name in ("return", "value", "discounted")}
@@ -69,7 +75,9 @@ def evaluate(bench: Bench, tasks: tuple[Task, ...], checkpoint: protocols.Checkp
 
 def label_of(config: Any, extra: Any) -> str:
     """What tables call a policy, by its card's `extra`."""
-    return str(config.label or LABELS.get(extra["algorithm"], extra["algorithm"]))
+    label, trained = LABELS.get(extra["algorithm"], extra["algorithm"]), extra.get("trained")
+    label = "PEARL" if (extra["algorithm"], trained) == ("batch-pearl", "online") else label
+    return str(config.label or (f"{label} offline" if trained == "offline" else label))
 
 
 def run(work: Work) -> Product:
@@ -81,8 +89,13 @@ def run(work: Work) -> Product:
         raise UsageError("a relabelled-log is what the probe reads rewards of", "--probe REF")
     if config.protocol == "probe":
         return probing.product(work, label_of(config, made))
+    if config.protocol == "look":
+        return looking.product(work, label_of(config, made))
+    if "belief" in work.inputs:
+        raise UsageError("a belief-model is asked what it makes of a trial that is looked at", "--protocol look")
     family = registry.find(made["family"], evaluation=True)
-    tasks = tasks_of(family, config.split, (task["id"] for task in policy.card.tasks))
+    of = made.get("split", "train")  # of a log's own agents
+    tasks = tasks_of(family, config.split, (task["id"] for task in policy.card.tasks), of)
     label = label_of(config, made)
     bench = Bench(config, work.seed, policy, family, work.inputs.get("context"))
     bench.check_context(tasks, label)  # what may refuse goes before what takes long
@@ -105,18 +118,33 @@ def run(work: Work) -> Product:
         **protocols.on_card(config, context.on_card() if context else None, checkpoint),
     }
     metrics = scores(arrays, tasks)
+    if known := of_trials(config, family, tasks):
+        extra["trial_references"] = known
+        metrics["bayes_fraction"] = float(arrays["episode_returns"].sum(-1).mean()) / known["bayes"]
     if probed is not None:
         arrays["probe"], extra["probe"] = probed.arrays, probed.said
         metrics |= probed.metrics
     return Product(arrays, metrics, [task.to_json() for task in tasks], extra, name=slug(label, "eval"))
 
 
+def of_trials(config: Any, family: TaskFamily, tasks: tuple[Task, ...]) -> dict[str, float]:
+    """What is known exactly of trials of k episodes, of all tasks of the split together: empty for other protocols,
+    families and tasks."""
+    if config.protocol != "episodes" or family.trial_references is None or tasks != family.tasks(config.split):
+        return {}
+    return family.trial_references(config.trial_episodes)
+
+
 def scores(arrays: dict[str, Any], tasks: tuple[Task, ...]) -> dict[str, float]:
-    """Mean return, (J - J_random) / (J_oracle - J_random) per task and on average where both are known, value gap."""
+    """Mean return; of trials that of each episode, their sum and how often each reached the goal; (J - J_random) /
+    (J_oracle - J_random) per task and on average where both are known; value gap."""
     low, high = arrays["random_return"], arrays["oracle_return"]
     found = {"return": float(arrays["returns"].mean())}
     if (each := arrays.get("episode_returns")) is not None:
         found |= {f"return/episode {k + 1}": float(each[..., k].mean()) for k in range(each.shape[-1])}
+        found["return/sum"] = float(each.sum(-1).mean())
+    if (reached := arrays.get("episode_success")) is not None:
+        found |= {f"success/episode {k + 1}": float(reached[..., k].mean()) for k in range(reached.shape[-1])}
     if np.isfinite(high - low).all():
         score = (arrays["returns"].mean(1) - low) / (high - low)
         per_task = {f"score/{task.name}": float(one) for task, one in zip(tasks, score, strict=True)}

@@ -9,6 +9,7 @@ import numpy as np
 from pipelines.algos import (
     bc,
     bcq,
+    borel,
     contextual_bcq,
     cql,
     ddpg,
@@ -16,6 +17,7 @@ from pipelines.algos import (
     dqn,
     iql,
     mbml,
+    mql,
     pearl,
     sac,
     td3,
@@ -25,6 +27,7 @@ from pipelines.algos import (
 from pipelines.core.configs.algorithms import (
     BcConfig,
     BcqConfig,
+    BorelConfig,
     ContextualBcqConfig,
     CqlConfig,
     DdpgConfig,
@@ -32,7 +35,9 @@ from pipelines.core.configs.algorithms import (
     DqnConfig,
     IqlConfig,
     MbmlConfig,
+    MqlConfig,
     PearlConfig,
+    PooledTd3Config,
     SacConfig,
     Td3BcConfig,
     Td3Config,
@@ -46,10 +51,12 @@ from pipelines.core.types import Algorithm, Log, Space, Task
 from pipelines.core.unit_box import in_unit_box, unit
 
 SHARED = frozenset(
-    {"pooled-batch-sac", "batch-pearl", "contextual-bcq", "time", "mbml"}
+    {"pooled-batch-sac", "batch-pearl", "contextual-bcq", "borel", "time", "mbml", "mql", "td3-context", "pooled-td3"}
 )  # one acting state for all tasks
 
 DISCRETE = frozenset({"dqn", "discrete-bcq"})  # what acts where actions are discrete, and only there
+
+EITHER = frozenset({"borel"})  # what acts in both kinds of spaces
 
 PER_TASK: Mapping[str, tuple[Callable[[Any, Space, float], Algorithm], type[Config]]] = {
     "sac": (sac.make, SacConfig),
@@ -74,7 +81,7 @@ def make(name: str, config: Config | Mapping[str, Any], space: Space, discount: 
     """
     if not name:  # the card of an imported log
         raise WrongKind("an imported log has no policy of its own", "learn one: omrl train --log LOG")
-    if (name in DISCRETE) != (space.num_actions is not None):
+    if name not in EITHER and (name in DISCRETE) != (space.num_actions is not None):
         actions = "continuous actions" if space.num_actions is None else f"{space.num_actions} discrete actions"
         raise UsageError(
             f"{name} cannot act in a family with {actions}",
@@ -101,6 +108,12 @@ def _make(
             return pearl.make(agent(PearlConfig), space, discount)
         case "contextual-bcq":
             return contextual_bcq.make(agent(ContextualBcqConfig), space, discount)
+        case "borel":
+            return borel.make(agent(BorelConfig), space, discount)
+        case "mql" | "td3-context":
+            return mql.make(agent(MqlConfig), space, discount, adaptable=name == "mql")
+        case "pooled-td3":
+            return mql.make(agent(PooledTd3Config), space, discount, adaptable=False)
         case "time":
             return time.make(agent(TimeConfig), space, **asks)
         case "mbml":
@@ -111,6 +124,7 @@ def _make(
 def model_card(name: str, agent: Config, log_card: Any) -> dict[str, Any]:
     """What a policy is rebuilt from, for the card's `extra`: algorithm, its config, and what the log was made on."""
     of_log = {field: log_card.extra[field] for field in ("family", "space", "horizon", "discount")}
+    of_log |= {"split": log_card.extra["split"]} if "split" in log_card.extra else {}
     return {"algorithm": name, "agent": agent.identity(), **of_log}
 
 
@@ -147,6 +161,15 @@ def acting_of(artifact: Any, kind: type) -> Any:
     if not len(arrays.get("snapshot_step", ())):
         raise WrongKind(f"the log {artifact.card.id} kept no behaviour policy", "collect with --set num_snapshots=1")
     return jax.tree.map(lambda leaf: leaf[-1], from_dict(kind, arrays["snapshots"]))
+
+
+def want_split(card: Any, learn_from: str) -> None:
+    """Raises UsageError for a log that was collected on tasks of another split than `learn_from`: what is tested on
+    must not become training data unnoticed."""
+    split = card.extra.get("split", "train")
+    if split != learn_from:
+        cause = f"log {card.id} is of {split} tasks, learn_from={learn_from}"
+        raise UsageError(cause, f"take a log of {learn_from} tasks, or say --set learn_from={split} if it is meant")
 
 
 def want_tasks(tasks: Sequence[Task], least: int, what: str) -> None:

@@ -9,8 +9,11 @@ that want something of their own, and one under "" for the rest.
 from typing import Any
 
 from pipelines.stages.baselines import FINETUNE, METATRAIN
+from pipelines.stages.belief_papers import BELIEF
+from pipelines.stages.borel_papers import BOREL
 from pipelines.stages.collectors import PAPERS
 from pipelines.stages.distill_papers import DISTILL
+from pipelines.stages.mql_papers import OFFLINE, ONLINE, SMALL
 
 NAMES = ("tiny", "small", "paper")
 
@@ -50,6 +53,23 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "small": {"bodies": _SMALL_BODIES},
         "paper": {"papers": PAPERS},  # the row of the family's own paper
     },
+    "online": {
+        "tiny": {
+            "random_steps": 60,
+            "iterations": 4,
+            "block_iterations": 2,
+            "updates": 10,
+            "num_snapshots": 2,
+            "agent": _TINY_SAC,
+            "agents": {
+                "mql": {"history": 4, "context_dim": 4},
+                "td3-context": {"history": 4, "context_dim": 4},
+                "pearl": {"encoder_hidden": [16], "context_size": 8},
+            },
+        },
+        "small": {"bodies": SMALL},
+        "paper": {"papers": ONLINE},  # the row of the family's own variant
+    },
     "import": {"tiny": {}, "small": {}, "paper": {}},
     "train": {
         "tiny": {
@@ -73,10 +93,32 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "paper": {},
     },
     "replay": {"tiny": {"episodes": 2}, "small": {}, "paper": {}},
+    "belief": {
+        "tiny": {
+            "updates": 20,
+            "block_updates": 10,
+            "num_snapshots": 2,
+            "tasks_per_update": 2,
+            "trials_per_task": 2,
+            "width": 16,
+            "decoder_hidden": [8, 8],
+        },
+        "small": {"updates": 4_000, "trials_per_task": 4, "learning_rate": 1e-3},
+        "paper": {"papers": BELIEF},  # --set paper=borel/BODY takes a body's row
+    },
     "metatrain": {
-        "tiny": {**_TINY_LOOP, "agent": _TINY_SAC, "agents": {"contextual-bcq": {"vae_hidden": [16, 16]}}},
+        "tiny": {
+            **_TINY_LOOP,
+            "agent": _TINY_SAC,
+            "agents": {
+                "contextual-bcq": {"vae_hidden": [16, 16]},
+                "borel": {"tasks_per_update": 4, "num_actions": 2},
+                "mql": {"history": 4, "context_dim": 4},
+                "td3-context": {"history": 4, "context_dim": 4},
+            },
+        },
         "small": {**_SMALL_LOOP, "agent": _SMALL_SAC, "agents": {"contextual-bcq": {"vae_hidden": [128, 128]}}},
-        "paper": {"papers": METATRAIN},  # --set paper=mbml/BODY takes a body's row
+        "paper": {"papers": {**METATRAIN, **BOREL, **OFFLINE}},  # --set paper=mbml/BODY takes a body's row
     },
     "distill": {
         "tiny": {

@@ -32,6 +32,7 @@ class Played(NamedTuple):
     value: Any  # [T, P] Q(s0, a0) of the (first) episode; NaN where the policy has none
     path: Any  # [T, P, H + 1, 2] of the episode, or of the last that counts
     each: Any = None  # [T, P, K] the returns of all episodes of a trial
+    success: Any = None  # [T, P, K] bool, whether the goal was reached in it; None where rewards do not say
 
 
 Play = Callable[..., Played]  # (acting [T, ...], keys [T], *context [T, P, C, ...]), all on the devices
@@ -81,7 +82,9 @@ def play_of(
     def trials(*args: Any) -> Played:
         found = several(*args)
         counted = found.returns[..., first - 1 : last].mean(-1)
-        return Played(counted, found.discounted[..., 0], found.value[..., 0], found.path[:, :, last - 1], found.returns)
+        success = None if family.goal_reward is None else (found.rewards > family.goal_reward).any(-1)
+        of_first, path = (found.discounted[..., 0], found.value[..., 0]), found.path[:, :, last - 1]
+        return Played(counted, *of_first, path, found.returns, success)
 
     return trials
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 
 from pipelines.core.configs import stages as configs
 from pipelines.core.configs.base import Config
+from pipelines.core.configs.belief import BeliefStageConfig
 from pipelines.core.configs.eval import EvalConfig
 from pipelines.core.configs.finetune import FinetuneConfig
 from pipelines.core.configs.io import ImportConfig
+from pipelines.core.configs.online import OnlineConfig
 from pipelines.core.configs.relabel import RelabelConfig, ReplayConfig
 from pipelines.core.configs.report import ReportConfig
 from pipelines.core.work import Product, Work
@@ -55,6 +57,12 @@ STAGES: dict[str, StageSpec] = {
             "replay-log",
             divided=True,
         ),
+        StageSpec(
+            "online",
+            "one policy learned across tasks while they are collected (the first half of `metatrain --online`)",
+            OnlineConfig,
+            "replay-log",
+        ),
         StageSpec("import", "logs that somebody else wrote", ImportConfig, "replay-log", module="import_"),
         StageSpec(
             "train", "one batch-RL policy per task", configs.TrainConfig, "policy-set", {"log": _LOG}, divided=True
@@ -77,6 +85,17 @@ STAGES: dict[str, StageSpec] = {
             divided=True,
         ),
         StageSpec(
+            "belief",
+            "what a task may be, after every step of a trial (BOReL's VAE)",
+            BeliefStageConfig,
+            "belief-model",
+            {
+                "log": _LOG,
+                "relabelled": Role(("relabelled-log",), required=False),
+                "replay": Role(("replay-log",), required=False),
+            },
+        ),
+        StageSpec(
             "distill",
             "one policy from logs and per-task policies (tiMe, MBML)",
             configs.DistillConfig,
@@ -85,10 +104,15 @@ STAGES: dict[str, StageSpec] = {
         ),
         StageSpec(
             "metatrain",
-            "one policy from all logs at once (pooled batch SAC, batch PEARL, contextual BCQ)",
+            "one policy from all logs at once (pooled batch SAC, batch PEARL, contextual BCQ, BOReL, MQL)",
             configs.MetatrainConfig,
             "meta-policy",
-            {"log": _LOG},
+            {
+                "log": _LOG,
+                "belief": Role(("belief-model",), required=False),
+                "relabelled": Role(("relabelled-log",), required=False),
+                "replay": Role(("replay-log",), required=False),
+            },
         ),
         StageSpec(
             "eval",
@@ -100,6 +124,7 @@ STAGES: dict[str, StageSpec] = {
                 "context": Role(("replay-log",), required=False),
                 "probe": Role(("replay-log",), required=False),
                 "relabelled": Role(("relabelled-log",), required=False),
+                "belief": Role(("belief-model",), required=False),
             },
         ),
         StageSpec(
@@ -114,7 +139,12 @@ STAGES: dict[str, StageSpec] = {
             "tables, figures and one page from reports",
             ReportConfig,
             "page",
-            {"reports": Role(("report",), many=True)},
+            {
+                "reports": Role(("report",), many=True),
+                "policies": Role(("meta-policy",), required=False, many=True),
+                "relabelled": Role(("relabelled-log",), required=False, many=True),
+                "logs": Role(("replay-log",), required=False, many=True),
+            },
         ),
     )
 }

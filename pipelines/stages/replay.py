@@ -260,7 +260,9 @@ def product(card: Any, family: TaskFamily, tasks: tuple[Task, ...], columns: lis
         returns = episode_returns(Log(**{name: one[name] for name in Log._fields}))
         arrays[task_leaf(i)] = to_dict(one) | {"returns": returns}
         metrics[f"return/{task.name}"] = float(returns.mean())
-    extra = {name: card.extra[name] for name in ("space", "discount", "algorithm", "agent")}
+    extra = {
+        name: card.extra[name] for name in ("space", "discount", "algorithm", "agent", "split") if name in card.extra
+    }
     extra |= {
         "family": family.name,
         **own.on_card(family.name),

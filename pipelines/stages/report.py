@@ -1,16 +1,15 @@
-"""`omrl report`: from evaluations of many methods and seeds to tables, figures and one page that needs nothing else.
+"""`omrl report`: from reports of many methods and seeds to tables, figures and one page that needs nothing else.
 
-Answers Figure 2 of tiMe (arXiv:1909.11373): return and value estimate over training, where the pooled agent ends, where
-the method ends for each goal; adds scores with intervals, a sweep if the config names one, and Proposition 1.
-T tasks, P episodes, H steps, N points of a curve.
+Each kind of report has a part of the page: evaluations (`results`, `tables`, `report_figures`), probes
+(`report_probes`), fine-tuning (`report_finetuning`); a paper's figures are drawn from all of them (`paper_figures`,
+`report_papers`).
+Proposition 1 of tiMe (arXiv:1909.11373) is shown beside them.
 """
 
-import base64
 import json
 from collections.abc import Iterator, Sequence
-from functools import reduce
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -21,59 +20,75 @@ from pipelines.core.configs.base import flatten
 from pipelines.core.configs.report import ReportConfig
 from pipelines.core.errors import UsageError
 from pipelines.core.names import slug
-from pipelines.core.statistics import band, number
+from pipelines.core.statistics import number
 from pipelines.core.work import Product, Work
-from pipelines.stages import report_probes, tables
-from pipelines.stages.results import PROTOCOL, Array, Row, Section, sections
+from pipelines.stages import paper_figures, report_differences, report_finetuning, report_papers, report_probes, tables
+from pipelines.stages.report_figures import Picture, draw
+from pipelines.stages.results import PROTOCOL, Array, Section, sections
 
 TARGET = 1e-2  # how near Q-learning must come to value iteration for Proposition 1 to count as shown
-
-
-class Picture(NamedTuple):
-    """A figure: `name` is its file, `caption` says what there is to see, `wide` gives it a row of its own."""
-
-    name: str
-    title: str
-    caption: str
-    png: bytes
-    wide: bool = True
-
-    @property
-    def data(self) -> str:
-        """The picture as a data URI."""
-        return "data:image/png;base64," + base64.b64encode(self.png).decode()
 
 
 def run(work: Work) -> Product:
     """Reads `inputs["reports"]` (any mix of methods, splits, families and seeds) and writes the page and its parts."""
     config = work.config
     assert isinstance(config, ReportConfig)
-    table, probed = sections(work.inputs["reports"]), report_probes.gather(work.inputs["reports"])
+    reports = work.inputs["reports"]
+    table, probed, tuned = sections(reports), report_probes.gather(reports), report_finetuning.gather(reports)
     _check(config, table, work)
     pictures = {section.title: list(draw(config, section)) for section in table}
+    curves, latents = report_finetuning.pictures(tuned), [*_latents(probed)]
+    found = _paper(work, table, [*(one for group in pictures.values() for one in group), *curves])
+    differing = report_differences.gather(table, config.method)
     proof = tabular.prove(work.seed) if config.proposition else None
     proved = [_proposition(proof)] if proof else []
-    latents = [*_latents(probed)]
     line = state(proof) if proof else ""
     tail = f"\n{line}\n" if line else ""
     data = {"title": config.title, "sections": tables.as_json(table), "proposition": _proof_json(proof)}
     data |= {"probes": report_probes.as_json(probed)} if probed else {}
+    data |= {"finetuning": report_finetuning.as_json(tuned)} if tuned else {}
+    data |= {"differences": report_differences.as_json(differing)} if differing else {}
+    data |= {"paper": report_papers.as_json(config, found)} if config.paper else {}
+    more = [*report_differences.records(differing), *report_finetuning.records(tuned), *report_probes.records(probed)]
+    parts = (
+        (tables.as_markdown(table), tables.as_text(table)),
+        (report_differences.as_markdown(differing), report_differences.as_text(differing)),
+        (report_finetuning.as_markdown(tuned), report_finetuning.as_text(tuned)),
+        (report_papers.as_markdown(config, found), report_papers.as_text(config, found)),
+        (report_probes.as_markdown(probed), report_probes.as_text(probed)),
+        (tail, tables.wrap(tail)),
+    )
+    markdown, plain = ("".join(part) for part in zip(*parts, strict=True))
     texts = {
-        "table.md": tables.as_markdown(table) + report_probes.as_markdown(probed) + tail,
-        "table.csv": tables.as_csv(table, report_probes.records(probed)),
+        "table.md": markdown,
+        "table.csv": tables.as_csv(table, more),
         "table.json": json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
-        "table.txt": tables.as_text(table) + report_probes.as_text(probed) + tables.wrap(tail),
-        "page.html": page(config, table, pictures, proved, line, probed, latents),
+        "table.txt": plain,
+        "page.html": page(config, table, pictures, proved, line, probed, latents, tuned, curves, found, differing),
     }
-    every = [picture for group in [*pictures.values(), latents, proved] for picture in group]
+    own = [picture for one in found for picture in one.pictures]
+    every = [picture for group in [*pictures.values(), curves, own, latents, proved] for picture in group]
     return Product(
-        arrays=_arrays([*tables.records(table), *report_probes.records(probed)], proof),
-        metrics=_metrics(table, proof) | report_probes.metrics(probed),
+        arrays=_arrays([*tables.records(table), *more], proof),
+        metrics=_metrics(table, proof) | report_probes.metrics(probed) | report_finetuning.metrics(tuned),
         tasks=(),
         extra={"title": config.title, "labels": {s.title: [row.label for row in s.rows] for s in table}},
         files={name: text.encode() for name, text in texts.items()} | {p.name: p.png for p in every},
         name=slug(config.title.lower()),
     )
+
+
+def _paper(work: Work, table: Sequence[Section], drawn: Sequence[Picture]) -> list[paper_figures.Found]:
+    """The figures of the config's paper; says what is left out."""
+    config: Any = work.config
+    if config.paper is None:
+        return []
+    more = (work.inputs.get(role, ()) for role in ("policies", "relabelled"))
+    found = paper_figures.found_in(paper_figures.Given(config, table, drawn, *more))
+    for one in found:
+        for line in one.lines:
+            work.tell.note(line)
+    return found
 
 
 def _check(config: ReportConfig, table: Sequence[Section], work: Work) -> None:
@@ -84,105 +99,6 @@ def _check(config: ReportConfig, table: Sequence[Section], work: Work) -> None:
     for field in ("method", "reference"):
         if getattr(config, field) not in labels:
             work.tell.note(f"no evaluation is labelled {getattr(config, field)!r}: figures that follow it are left out")
-
-
-# ---- figures ---------------------------------------------------------------------------------------------------------
-
-
-def draw(config: ReportConfig, section: Section) -> Iterator[Picture]:
-    """The figures of one section, as far as its evaluations hold what they need."""
-    prefix = slug(f"{section.family} {section.split}".lower())
-    reference, method = section.row(config.reference), section.row(config.method)
-    pair = [row for row in (method, reference) if row]
-    yield from _learning(prefix, config, section, pair)
-    yield from _paths(prefix, section, reference, by_goal=False)
-    yield from _paths(prefix, section, method, by_goal=True)
-    if section.scored:
-        yield from _scores(prefix, config, section)
-        yield from _sweep(prefix, config, section)
-
-
-def _hue(config: ReportConfig, section: Section, label: str) -> int:
-    """The method is always the first colour and the reference the second, whatever else there is."""
-    others = [row.label for row in section.rows if row.label not in (config.method, config.reference)]
-    return [config.method, config.reference, *others].index(label)
-
-
-def _learning(prefix: str, config: ReportConfig, section: Section, rows: Sequence[Row]) -> Iterator[Picture]:
-    methods = []
-    for row in rows:
-        runs = [run.data for run in row.runs if run.data["curve_step"].size]
-        if not runs:
-            continue
-        steps = reduce(np.intersect1d, [data["curve_step"] for data in runs])
-        bands = []
-        for name in ("curve_return", "curve_discounted", "curve_value"):
-            curves = [data[name][np.isin(data["curve_step"], steps)].mean(-1) for data in runs]
-            bands.append(figures.Band(*band(np.stack(curves))))
-        methods.append(figures.Learning(row.label, _hue(config, section, row.label), steps, *bands))
-    if methods:
-        levels = {name: float(returns.mean()) for name, (_, returns) in section.references.items()}
-        text = (
-            "Above, the return of one episode; below, what the critic promises for the first step (dashed) and the "
-            "discounted return that the same policy gets (solid): the distance between the two is the value gap. "
-            f"Means over tasks; {_over(rows)}."
-        )
-        yield Picture(f"{prefix}-learning.png", "Over training", text, figures.learning(methods, levels))
-
-
-def _over(rows: Sequence[Row]) -> str:
-    n = max(row.n for row in rows)
-    return f"IQM and 95% bootstrap interval over n = {n} training seeds" if n > 1 else "one training seed, no interval"
-
-
-def _paths(prefix: str, section: Section, row: Row | None, by_goal: bool) -> Iterator[Picture]:
-    if row is None or (places := row.runs[0].goals) is None:
-        return
-    goals = [figures.Goal(name, *map(float, place)) for name, place in zip(section.tasks, places, strict=True)]
-    walks = np.concatenate([run.paths for run in row.runs], axis=1)
-    image = figures.paths(walks, goals, walks[0, 0, 0], by_goal)
-    seeds = f"{walks.shape[1]} episodes per goal ({row.n} training seed{'s' * (row.n > 1)})"
-    if by_goal:
-        text = f"Crosses are goals; paths and ends have the colour of the goal that their episode was about. {seeds}."
-        yield Picture(f"{prefix}-method-ends.png", f"Where {row.label} ends, for each goal", text, image, wide=False)
-    else:
-        text = f"Episodes of all tasks; the agent cannot tell them apart. Ends in red. {seeds}."
-        yield Picture(f"{prefix}-reference-ends.png", f"Where {row.label} ends", text, image, wide=False)
-
-
-def _scores(prefix: str, config: ReportConfig, section: Section) -> Iterator[Picture]:
-    many = len(section.tasks) > tables.MAX_COLUMNS
-    dots = []
-    for row in section.rows:
-        point, low, high, _ = np.array([*row.score, row.overall][: len(section.tasks) if many else None]).T
-        dots.append(figures.Dots(row.label, _hue(config, section, row.label), point, low, high))
-    ceiling = section.references.get("ceiling", (np.full(len(section.tasks), np.nan), None))[0]
-    text = f"Dots: IQM over training seeds; bars: 95% stratified-bootstrap interval, where n > 1. {_counts(section)}"
-    if many:
-        image = figures.profile(dots, section.tasks, ceiling)
-    else:
-        image = figures.scores(dots, [*section.tasks, "all tasks"], np.append(ceiling, ceiling.mean()))
-    yield Picture(f"{prefix}-scores.png", "Scores", text, image)
-
-
-def _counts(section: Section) -> str:
-    counts = sorted({row.n for row in section.rows})
-    return f"n = {counts[0]}." if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}, as in the table."
-
-
-def _sweep(prefix: str, config: ReportConfig, section: Section) -> Iterator[Picture]:
-    rows = {config.sweep[row.label]: row for row in section.rows if row.label in config.sweep}
-    if len(rows) < 2:
-        return
-    x = np.array(sorted(rows))
-    point, low, high, _ = np.array([rows[value].overall for value in x]).T
-    reference = section.row(config.reference)
-    levels = {name: float(score.mean()) for name, (score, _) in section.references.items()}
-    if reference and reference.label not in config.sweep:
-        levels[reference.label] = reference.overall.point
-    image = figures.sweep(x, [figures.Dots(config.method, 0, point, low, high)], config.sweep_axis, levels)
-    text = f"All tasks; {_over(list(rows.values()))}."
-    yield Picture(f"{prefix}-sweep.png", f"Score against {config.sweep_axis}", text, image)
 
 
 def _latents(probed: Sequence[report_probes.Probes]) -> Iterator[Picture]:
@@ -231,6 +147,10 @@ def page(
     line: str,
     probed: Sequence[report_probes.Probes] = (),
     latents: Sequence[Picture] = (),
+    tuned: Sequence[report_finetuning.Tuned] = (),
+    curves: Sequence[Picture] = (),
+    found: Sequence[paper_figures.Found] = (),
+    differing: Sequence[report_differences.Difference] = (),
 ) -> str:
     """The HTML page: one file, no script, nothing loaded from elsewhere."""
     source = resources.files("pipelines.stages").joinpath("page.html.j2").read_text(encoding="utf-8")
@@ -252,6 +172,13 @@ def page(
     count = sum(row.n for section in table for row in section.rows)
     fields = list(flatten(config))
     probe = {"grid": report_probes.grid(probed), "caption": report_probes.CAPTION, "rows": probed, "pictures": latents}
+    tuning = {
+        "grid": report_finetuning.grid(tuned),
+        "caption": report_finetuning.caption(tuned),
+        "headline": report_finetuning.headline(tuned),
+        "pictures": curves,
+    }
+    paper = {"name": report_papers.NAMES.get(config.paper or ""), "found": found}
     return template.render(
         config=config,
         fields=fields,
@@ -261,6 +188,9 @@ def page(
         count=count,
         protocol=PROTOCOL,
         probe=probe if probed else None,
+        tuning=tuning if tuned else None,
+        paper=paper if config.paper else None,
+        differing=list(report_differences.blocks(differing)),
     )
 
 

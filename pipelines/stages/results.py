@@ -5,7 +5,6 @@ training seeds with its bootstrap interval. S seeds, T tasks, P episodes, H step
 """
 
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ from pipelines.core.statistics import Interval, interval
 Array = np.ndarray[Any, np.dtype[Any]]
 
 PROTOCOL = ("protocol", "episodes", "horizon", "discount")
+NAME_WIDTH = 14  # characters of a task in a table
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,18 @@ class Run:
         """Mean return of each episode of a trial, over tasks and trials [K]; None where there were none."""
         found = self.data.get("episode_returns")
         return None if found is None else np.asarray(found, float).mean((0, 1))
+
+    @cached_property
+    def success(self) -> Array | None:
+        """Share of trials that reach the goal in each episode, over tasks [K]; None where rewards do not say."""
+        found = self.data.get("episode_success")
+        return None if found is None else np.asarray(found, float).mean((0, 1))
+
+    @property
+    def bayes_fraction(self) -> float:
+        """The sum over a trial's episodes, of what is Bayes-optimal; NaN where that is not known."""
+        best = self.card.extra.get("trial_references", {}).get("bayes", math.nan)
+        return math.nan if self.each is None else float(self.each.sum()) / best
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -145,6 +157,17 @@ class Row:
         return out | {"sum_return": interval(raw.sum(-1))}
 
     @cached_property
+    def exploring(self) -> dict[str, Interval]:
+        """Over all tasks, how often each episode of a trial reaches the goal, and the sum of returns as a fraction of
+        the Bayes-optimal one, where they are known."""
+        out = {}
+        if all(run.success is not None for run in self.runs):
+            raw = np.stack([run.success for run in self.runs if run.success is not None])
+            out = {f"episode_{n + 1}_success": interval(raw[:, n]) for n in range(raw.shape[-1])}
+        fraction = np.array([run.bayes_fraction for run in self.runs])
+        return out | ({"bayes_fraction": interval(fraction)} if np.isfinite(fraction).all() else {})
+
+    @cached_property
     def gap(self) -> Interval:
         """Mean over seeds; `low` and `high` are the least and greatest seed, not an interval of confidence."""
         gaps = np.array([run.gap for run in self.runs])
@@ -227,9 +250,11 @@ class Section:
 
 
 def task_name(task: Mapping[str, Any]) -> str:
-    """`90°` for a task that is an angle, else its name, at most 12 characters."""
-    angle = task.get("params", {}).get("angle")
-    return f"{angle:.3g}°" if angle is not None else textwrap.shorten(str(task["name"]), 12, placeholder="…")
+    """`90°` for a task that is an angle, else its name, at most `NAME_WIDTH` characters of it."""
+    angle, name = task.get("params", {}).get("angle"), str(task["name"])
+    if angle is not None:
+        return f"{angle:.3g}°"
+    return name if len(name) <= NAME_WIDTH else f"{name[: NAME_WIDTH - 1]}…"
 
 
 def sections(reports: Sequence[Any]) -> list[Section]:

@@ -42,11 +42,11 @@ def spread_over(tree: Any, chosen: list[int] | None, num_tasks: int) -> Any:
     return jax.tree.map(lambda leaf: np.broadcast_to(leaf, (num_tasks, *np.shape(leaf))), tree)
 
 
-def tasks_of(family: TaskFamily, split: str, trained: Iterable[int]) -> tuple[Task, ...]:
-    """The tasks of a split; of the training tasks those that the policy was `trained` on (ids), if it was on any of
-    them. Raises UsageError for a split without tasks."""
+def tasks_of(family: TaskFamily, split: str, trained: Iterable[int], of: str = "train") -> tuple[Task, ...]:
+    """The tasks of a split; where the policy was `trained` on tasks of it (ids; `of` is their split), those alone.
+    Raises UsageError for a split without tasks."""
     tasks = family.tasks(split)
-    if split == "train":
+    if split == of:
         known = set(trained)
         tasks = tuple(task for task in tasks if task.id in known) or tasks
     if not tasks:

@@ -12,9 +12,12 @@ import numpy as np
 from pipelines.core.statistics import Interval, number
 from pipelines.stages.results import Ending, Row, Section
 
-WIDTH = 100  # columns of the plain text table
+WIDTH = 80  # columns of the plain text table
+LEAST = 16  # columns for the first one, before others go below
 MAX_COLUMNS = 4  # more tasks than this are summarised on the terminal
 MOST_EPISODES = 6  # more than this are left to the page
+# columns beside those of a trial's returns -> their heads
+EXPLORING = {"episode_1_success": "goal in\nepisode 1", "bayes_fraction": "of Bayes-\noptimal"}
 
 
 class Record(NamedTuple):
@@ -40,10 +43,10 @@ def records(table: Sequence[Section]) -> Iterator[Record]:
             stats = {"score": [*row.score, row.overall], "return": row.returns, "end_distance": row.end_distance}
             for stat, cells in stats.items():
                 for task, cell in zip([*section.tasks, "all"], cells, strict=False):
-                    yield _record(section, row, task, stat, cell)
-            for stat, cell in row.each.items():
-                yield _record(section, row, "all", stat, cell)
-            yield _record(section, row, "all", "value_gap", row.gap)
+                    yield record(section, row, task, stat, cell)
+            for stat, cell in (row.each | row.exploring).items():
+                yield record(section, row, "all", stat, cell)
+            yield record(section, row, "all", "value_gap", row.gap)
         for name, (scores, returns) in section.references.items():
             for stat, values in (("score", scores), ("return", returns)):
                 for task, value in zip([*section.tasks, "all"], [*values, values.mean()], strict=True):
@@ -54,7 +57,7 @@ def _place(section: Section) -> tuple[str, str]:
     return section.family, section.split
 
 
-def _record(section: Section, row: Row, task: str, stat: str, cell: Interval) -> Record:
+def record(section: Section, row: Row, task: str, stat: str, cell: Interval) -> Record:
     seeds = " ".join(map(str, row.seeds))
     return Record(*_place(section), row.label, task, stat, cell.point, cell.low, cell.high, cell.n, seeds)
 
@@ -103,7 +106,7 @@ def _method(section: Section, row: Row) -> dict[str, Any]:
             for stat, cells in per_task.items()
             if cells
         },
-        "all": {stat: cell(value) for stat, value in (whole | row.each).items()},
+        "all": {stat: cell(value) for stat, value in (whole | row.each | row.exploring).items()},
     }
 
 
@@ -125,23 +128,27 @@ def grid(section: Section) -> list[list[str]]:
         rows.append([row.label, *texts, _gap(row.gap), str(row.n)])
     for name, (scores, returns) in section.references.items():
         values = scores if section.scored else returns
-        texts = [number(v) for v in values] if few else [number(values.min()), ""]
-        rows.append([name, *texts, number(values.mean()), "", ""])
+        digits = 2 if section.scored else 1
+        texts = [number(v, digits) for v in values] if few else [number(values.min(), digits), ""]
+        rows.append([name, *texts, number(values.mean(), digits), "", ""])
     return rows
 
 
 def by_episode(section: Section, bounded: bool = True) -> list[list[str]]:
     """Raw returns of a trial's episodes, header first: one line per method that was evaluated in trials, none if no one
-    was. The mean is of those that count, the sum of all. `bounded`: with intervals."""
+    was. The mean is of those that count, the sum of all; beside them, where they are known, how often the first episode
+    reaches the goal and the sum's fraction of the Bayes-optimal one. `bounded`: with intervals."""
     rows = [row for row in section.rows if row.each]
     if not rows:
         return []
     most = max(row.trial_episodes for row in rows)
-    lines = [["method", *(f"episode\n{n + 1}" for n in range(most)), "mean of\nwhat counts", "sum"]]
+    more = {name: head for name, head in EXPLORING.items() if any(name in row.exploring for row in rows)}
+    lines = [["method", *(f"episode\n{n + 1}" for n in range(most)), "mean of\nwhat counts", "sum", *more.values()]]
     for row in rows:
         cells = [*row.each.values(), row.returns[-1]]
         *each, total, mean = [_stacked(cell, 1) if bounded else number(cell.point, 1) for cell in cells]
-        lines.append([row.label, *each, *[""] * (most - len(each)), mean, total])
+        known = [_stacked(row.exploring[name], 2) if name in row.exploring else "" for name in more]
+        lines.append([row.label, *each, *[""] * (most - len(each)), mean, total, *known])
     return lines
 
 
@@ -206,23 +213,31 @@ def _whose(section: Section) -> str:
 
 
 def as_text(table: Sequence[Section]) -> str:
-    """Plain text of at most 100 columns, for a terminal."""
+    """Plain text of at most 80 columns, for a terminal."""
     blocks = []
     for section in table:
         head = [section.title, *textwrap.wrap(caption(section), WIDTH), ""]
         blocks.append("\n".join([*head, *drawn(grid(section))]))
         if each := by_episode(section, bounded=False):
-            few = len(each[0]) <= MOST_EPISODES + 3
+            few = max(row.trial_episodes for row in section.rows) <= MOST_EPISODES
             table_of = drawn(each) if few else ["too many for this page; table.md and table.csv have them"]
             blocks.append("\n".join(["Returns by episode of a trial", *table_of]))
     return "\n\n".join(blocks) + "\n"
 
 
 def drawn(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Aligned columns two spaces apart; the first column is wrapped to what the others leave of the width."""
+    """Aligned columns two spaces apart; the first column is wrapped to what the others leave of the width, and what has
+    no room beside it goes on below."""
     others = [max(len(line) for row in rows for line in row[c].split("\n")) for c in range(1, len(rows[0]))]
-    room = max(12, WIDTH - sum(others) - 2 * len(others))
-    room = min(room, max(len(row[0]) for row in rows))
+    longest = max(len(row[0]) for row in rows)
+    least = min(longest, LEAST)
+    fitting = next((c for c in range(len(others), 0, -1) if least + sum(others[:c]) + 2 * c <= WIDTH), 1)
+    if fitting < len(others):
+        fitting = -(-len(others) // -(-len(others) // fitting))  # so that as many stand below as above
+        above = [row[: fitting + 1] for row in rows]
+        below = [[row[0], *row[fitting + 1 :]] for row in rows]
+        return [*drawn(above), "", *drawn(below)]
+    room = min(longest, max(least, WIDTH - sum(others) - 2 * len(others)))
     lines = []
     for r, row in enumerate(rows):
         cells = [textwrap.wrap(row[0], room) or [""], *(cell.split("\n") for cell in row[1:])]

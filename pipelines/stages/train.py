@@ -34,10 +34,12 @@ class Trained(NamedTuple):
 
 
 def run(work: Work) -> Product:
-    """Trains `algorithm` on each task's own log. Raises UsageError for online evaluation without a family."""
+    """Trains `algorithm` on each task's own log. Raises UsageError for online evaluation without a family,
+    and for a log of other tasks than `learn_from`."""
     config: Any = work.config
     log = work.inputs["log"]
     card = log.card
+    learners.want_split(card, config.learn_from)
     groups = divide(learners.log_rows(log), work.tasks_at_once, work.crew.count)
     found = in_parts(work, groups, learn)
     trained: Trained = joined(groups, [one for one, _ in found])

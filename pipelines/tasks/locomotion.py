@@ -285,6 +285,7 @@ def build(name: str, options: Options) -> TaskFamily:
         "references": returns.random_only(functools.partial(_on_the_c_engine, name, tuple(options.items()))),
         "position": place if kind.scene else None,
         "scene": kind.scene,
+        "goal_reward": 0.0 if options.get("reward") == "sparse" else None,  # off the goal effort alone is paid for
     }
     if options["engine"] == "mujoco":
         from pipelines.tasks import mujoco_engine

@@ -281,6 +281,7 @@ def _family(name: str, start: str) -> DeviceFamily:
         position=lambda obs: obs[..., :2],
         scene=row.scene,
         scripted=row.scripted,
+        goal_reward=0.5,
     )
 
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks import learners, loads, rivals, scaling
+from benchmarks import exploring, learners, loads, recurrent, rivals, scaling
 from benchmarks.distilling import PUBLISHED
 from benchmarks.learners import PEERS, Beside, Row
 from benchmarks.loads import LOADS, SHAPE
@@ -60,6 +60,14 @@ def test_mbmls_products_are_those_of_its_published_nets():
     assert least < PUBLISHED.flop() < 1.15 * least
 
 
+def test_mqls_products_are_those_of_its_nets_and_some_of_the_grus():
+    """The nets' alone, the actor's turn at every second update; windows add less than a third."""
+    obs, action, context = SHAPE.obs, SHAPE.action, 15
+    actor, critic = dense(obs + context, 300, 300, action), dense(obs + action + context, 300, 300, 1)
+    least = 2 * 256 * (2 * 3 * critic + 2 * critic + actor + (3 * actor + 2 * critic) / 2)
+    assert least < recurrent.PUBLISHED.flop() < 4 / 3 * least
+
+
 def test_sizes_are_those_that_are_printed():
     for one in LOADS:
         numbers = {int(number) for number in re.findall(r"\d+", one.sizes)}
@@ -80,6 +88,7 @@ def test_peers_have_a_script_an_environment_and_the_issues_targets():
         ("rewards", "published step, torch"): 20.0,
         ("rewards", "batched step, torch"): 3.0,
         ("MBML", "torch"): 2.0,
+        ("MQL", "torch"): 4.0,
     }
     for beside in PEERS:
         assert (FOLDER / beside.script).exists()
@@ -183,3 +192,16 @@ def test_scaling_covers_the_issues_table():
     assert set(scaling.LAYOUTS) == {(1, 1), (1, 2), (2, 1)}
     assert set(scaling.MEASURED) <= {one.name for one in LOADS}
     json.dumps([layout._asdict() for layout in scaling.LAYOUTS])
+
+
+def test_borels_products_are_those_of_its_published_nets():
+    """Forward, and twice that for gradients, but for those of inputs that nothing learns from; 4,096 rows."""
+    obs, action = 20 + 1 + 2 * exploring.LATENT, 6
+    actor, critic = dense(obs, 256, 256, 2 * action), dense(obs + action, 256, 256, 1)
+    found = {one.name: one.flop() for one in exploring.PUBLISHED}
+    first = 2 * dense(obs + action, 256) + dense(obs, 256)
+    soft = 4 * actor + 12 * critic - first  # two draws and one gradient; target, gradient, and what the actor asks
+    assert abs(found["BOReL-SAC"] - 2 * 4_096 * soft) < 0.05 * found["BOReL-SAC"]
+    grid = 2 + 1 + 2 * exploring.LATENT
+    values = dense(grid, 64, 64, 5)
+    assert found["BOReL-DQN"] == 2 * 4_096 * (4 * values - dense(grid, 64))

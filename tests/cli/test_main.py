@@ -28,8 +28,8 @@ def test_version_and_help(omrl) -> None:
 
 def test_help_goes_from_making_to_looking(omrl) -> None:
     listed = omrl("--help").out.partition("Commands:")[2].split("\n  ")[1:]
-    making = ["collect", "import", "train", "relabel", "replay", "distill", "metatrain", "eval", "finetune"]
-    making += ["report", "run"]
+    making = ["collect", "import", "train", "relabel", "replay", "belief", "distill", "metatrain"]
+    making += ["eval", "finetune", "report", "run"]
     looking = ["rollout", "ls", "show", "inspect", "export", "lineage", "diff", "verify", "gc", "families", "recipes"]
     assert [line.split()[0] for line in listed] == [*making, *looking, "doctor", "config"]
 

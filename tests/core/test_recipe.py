@@ -90,3 +90,19 @@ def test_variants_are_a_table(variants):
 def test_every_family_of_mbml_has_its_recipes():
     families = ("umaze-goal", "halfcheetah-vel", "ant-dir", "ant-goal", "humanoid-dir", "walker-params")
     assert {f"mbml-{kind}{family}" for family in families for kind in ("", "ablations-")} <= set(shipped())
+
+
+def test_time_has_its_recipes():
+    """SAC from scratch sees as much of a test task as a log has of a training task; `paper` has the bodies' rows."""
+    for body in ("hopper", "halfcheetah"):
+        recipe = load(f"time-{body}")
+        log, scratch = recipe.steps["log"], recipe.steps["scratch"]
+        assert log.config == {"family": f"{body}-vel/time"}
+        assert scratch.config == {"family": f"{body}-vel/time", "split": "test"}
+        assert log.presets["small"] == scratch.presets["small"]
+        for step in ("time", "cem"):
+            assert recipe.steps[step].presets["paper"] == {"paper": f"time/{body}-vel"}
+        assert recipe.steps["cem"].config == {"agent": {"act": "cem"}}
+        page = recipe.steps["page"]
+        assert (page.config["paper"], page.inputs["reports"]) == ("time", ["eval-time", "eval-cem", "eval-scratch"])
+        assert recipe.steps["eval-scratch"].label == "SAC from scratch"

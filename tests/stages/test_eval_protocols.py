@@ -18,6 +18,7 @@ from pipelines.core.types import Algorithm, Latent, Policy, Task, transitions
 from pipelines.rollouts.episodes import discounted_return
 from pipelines.stages import contexts, learners, protocols
 from pipelines.stages.eval import scores
+from pipelines.stages.results import Row, Run
 from pipelines.stages.seating import tasks_of
 from pipelines.tasks import registry
 from tests.toys import Stored, hosted, line, make_log, play, run, shapes_of
@@ -158,6 +159,35 @@ def test_episodes_that_count(known):
     assert [metrics[f"return/episode {n}"] for n in (1, 2, 3)] == pytest.approx([0, WAY / 2, WAY / 2])
 
 
+def test_who_reaches_the_goal_in_which_episode(known, engine):
+    """More than 3.5 is paid at place 4, or -4, alone: in the first task nobody is paid before the second episode. The
+    best that there can be is said to be twice WAY an episode."""
+    best = lambda k: {"bayes": 2.0 * WAY * k, "other": 1.0}  # noqa: E731
+    known(engine(dataclasses.replace(family(), goal_reward=3.5, trial_references=best)), searcher())
+    report = evaluate(agent(), EPISODES)
+    want = np.array([[False, True, True], [True, True, True]])
+    np.testing.assert_array_equal(report.tree["episode_success"], np.broadcast_to(want[:, None], (2, 3, 3)))
+    card = report.card
+    assert card.extra["trial_references"] == {"bayes": 6.0 * WAY, "other": 1.0}
+    metrics = scores(report.tree, TASKS["test"])
+    assert [metrics[f"success/episode {n}"] for n in (1, 2, 3)] == [0.5, 1.0, 1.0]
+    assert metrics["return/sum"] == pytest.approx(2 * WAY)  # of 1 and 3 ways
+    row = Row("searcher", (Run(card, report.tree),))
+    assert row.exploring["episode_1_success"].point == 0.5
+    assert row.exploring["bayes_fraction"].point == pytest.approx(1 / 3)
+    # of some of the tasks, or of episodes one by one, nothing is known
+    few = evaluate(agent(tasks=TASKS["train"][:1]), EPISODES, {"split": "train"})
+    assert "trial_references" not in few.card.extra and "episode_success" in few.tree
+    assert "trial_references" not in evaluate(agent()).card.extra
+
+
+def test_where_rewards_do_not_say_nobody_counts_goals(known):
+    known(family(), searcher())
+    report = evaluate(agent(), EPISODES)
+    assert "episode_success" not in report.tree and "trial_references" not in report.card.extra
+    assert Row("searcher", (Run(report.card, report.tree),)).exploring == {}
+
+
 @pytest.mark.parametrize(
     ("counted", "mean", "end", "words"),
     [
@@ -176,7 +206,7 @@ def test_what_counts_of_a_trial(monkeypatch, counted, mean, end, words):
     monkeypatch.setattr(protocols, "trial_player", lambda *args: lambda acting, keys: made)
     config = resolve(EvalConfig, EPISODES, {"counted": counted})
     none: Any = None
-    found = protocols.play_of(config, none, none, 1, none, none)(none, none)
+    found = protocols.play_of(config, line(), none, 1, none, none)(none, none)
     assert (found.returns.item(), found.path[0, 0, -1, 0]) == (mean, end)
     assert (found.discounted.item(), found.value.item()) == (1, 2)
     assert found.each is each

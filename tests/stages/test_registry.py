@@ -4,7 +4,7 @@ import pytest
 
 from pipelines.core.configs.base import resolve
 from pipelines.core.configs.stages import AgentConfig
-from pipelines.stages import learners
+from pipelines.stages import learners, metatrain
 from pipelines.stages.presets import NAMES, PRESETS
 from pipelines.stages.registry import STAGES
 from pipelines.tasks.point import DISCOUNT, SPACE
@@ -29,7 +29,7 @@ def test_presets_build_for_every_algorithm(stage, preset, choice):
     config = resolve(STAGES[stage].config, PRESETS[stage][preset], choice)
     if choice:
         chosen = choice[STAGES[stage].config.SELECTOR]
-        name = "pooled-batch-sac" if (stage, chosen) == ("metatrain", "batch-sac") else chosen
+        name = metatrain.NAMES.get(chosen, chosen) if stage in ("metatrain", "online") else chosen
         space = GRID if name in learners.DISCRETE else SPACE
         algorithm = learners.make(name, config.agent, space, DISCOUNT)
         assert (algorithm.policy.value is None) == (chosen == "bc")

@@ -13,8 +13,8 @@ import pytest
 from pipelines.core.configs.report import ReportConfig
 from pipelines.core.errors import UsageError
 from pipelines.core.statistics import interval
-from pipelines.stages import report, tables
-from pipelines.stages.results import sections
+from pipelines.stages import report, report_figures, tables
+from pipelines.stages.results import sections, task_name
 
 from .evaluations import EPISODES, blind, evaluation, toward, work
 
@@ -60,7 +60,7 @@ def headline(reports, **config):
 
 def pictures(reports, **config):
     """What is drawn, by the last words of its name."""
-    drawn = [one for section in sections(reports) for one in report.draw(ReportConfig(**config), section)]
+    drawn = [one for section in sections(reports) for one in report_figures.draw(ReportConfig(**config), section)]
     return [one.name.removesuffix(".png").split("-test-")[1] for one in drawn]
 
 
@@ -254,14 +254,14 @@ def test_one_seed_claims_no_interval():
 def test_labels_may_have_different_seeds():
     reports = [*pair(), evaluation("batch PEARL", blind((9.5, 0.5)), 7)]
     assert (method(reports, METHOD)["seeds"], method(reports, "batch PEARL")["seeds"]) == ([0, 1, 2], [7])
-    (scores,) = report._scores("p", ReportConfig(), sections(reports)[0])
+    (scores,) = report_figures._scores("p", ReportConfig(), sections(reports)[0])
     assert "n = 1 to 3" in scores.caption
 
 
 def test_without_snapshots_there_is_no_curve():
     assert pictures(pair(snapshots=0)) == ["reference-ends", "method-ends", "scores"]
     half = sections([*pair(seeds=(0,), snapshots=0), evaluation(METHOD, toward(), 1)])[0]
-    assert len(list(report._learning("p", ReportConfig(), half, half.rows))) == 1
+    assert len(list(report_figures._learning("p", ReportConfig(), half, half.rows))) == 1
 
 
 def test_without_an_oracle_there_are_returns():
@@ -302,9 +302,9 @@ def test_the_sweep():
     noise = {"tiMe, 3% random": 0.03, "tiMe, 25% random": 0.25}
     swept = [evaluation(label, toward(8 - 20 * share), s) for label, share in noise.items() for s in (0, 1)]
     config, section = ReportConfig(sweep=noise), sections([*pair(), *swept])[0]
-    (drawn,) = report._sweep("p", config, section)
+    (drawn,) = report_figures._sweep("p", config, section)
     assert "n = 2" in drawn.caption
-    assert not list(report._sweep("p", ReportConfig(), section))
+    assert not list(report_figures._sweep("p", ReportConfig(), section))
     with pytest.raises(UsageError, match="tiMe, 4% random"):
         make(pair(), sweep={"tiMe, 4% random": 0.04})
 
@@ -360,3 +360,11 @@ def test_the_grid_of_many_tasks_names_the_lowest():
     assert pooled[2] == f"at {section.tasks[int(np.argmin(scores))]}"
     full = tables.by_task(section)
     assert [row[0] for row in full] == ["task", *section.tasks, "all tasks"]
+
+
+def test_a_task_is_called_by_its_angle_or_its_name():
+    """A name without a space is cut, not lost."""
+    task = {"name": "(0.609,1.519)", "params": {"x": 0.609, "y": 1.519}}
+    assert task_name(task) == "(0.609,1.519)"
+    assert task_name({"name": "a" * 20, "params": {}}) == f"{'a' * 13}…"
+    assert task_name({"name": "right", "params": {"angle": 90.0}}) == "90°"

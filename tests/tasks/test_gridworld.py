@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pipelines import rollouts
 from pipelines.core.types import task_rows
-from pipelines.tasks import gridworld, registry
-from pipelines.tasks.gridworld import DOWN, LEFT, PLAN, RIGHT, STAY, UP
+from pipelines.tasks import gridworld, registry, thompson
+from pipelines.tasks.gridworld import DOWN, GOALS, LEFT, PLAN, RIGHT, STAY, UP
 from pipelines.tasks.scripted import uniform
 from tests.tasks.device import keeps_its_promises, random_rows, trial_returns
 
@@ -89,6 +90,36 @@ def test_the_plan_without_memory_scores_less():
         value=None,
     )
     assert trial_returns(EVALUATED, policy, task_rows(TASKS), 4).sum(1).mean() < 10
+
+
+def test_exact_thompson_sampling_earns_what_the_facts_say():
+    """7.777240 strict, 11.743597 stopping at the goal (facts 8.1, to 1e-6); by episode as the family gives it."""
+    for name, stops, total in (("thompson", False, 7.777240), ("thompson-stop", True, 11.743597)):
+        exact = thompson.mean_returns(GOALS, gridworld.HORIZON, 4, stops)
+        assert exact.sum() == pytest.approx(total, abs=1e-6)
+        np.testing.assert_allclose(gridworld.THOMPSON[name], exact, atol=6e-7)
+
+
+@pytest.mark.parametrize("name", ["thompson", "thompson-stop"])
+def test_scripted_thompson_sampling_earns_as_much(name):
+    """Each episode, to 4.5 standard errors of 300 trials on each goal; the other kind is further away."""
+    run = rollouts.trials(EVALUATED, FAMILY.scripted[name], 300, 4)
+    each = jax.jit(jax.vmap(lambda row, key: run(row, row, key).returns))
+    returns = np.asarray(each(jnp.asarray(task_rows(TASKS)), jax.random.split(jax.random.key(0), 21)))
+    mean, error = np.mean(returns, (0, 1)), np.std(returns, (0, 1)) / np.sqrt(returns[..., 0].size)
+    assert (np.abs(mean - np.array(gridworld.THOMPSON[name])) < 4.5 * error).all()
+    other = gridworld.THOMPSON["thompson" if name == "thompson-stop" else "thompson-stop"]
+    assert abs(np.sum(returns, -1).mean() - sum(other)) > 1
+
+
+def test_what_is_known_of_trials():
+    """37.2142857 of four episodes, 15.0714286 of two, 4 of one; Thompson sampling of up to four."""
+    known = [gridworld.trial_references(k) for k in (1, 2, 4, 5)]
+    np.testing.assert_allclose([one["bayes"] for one in known], [4, 15.0714286, 37.2142857, 48.2857143], atol=1e-6)
+    assert known[1]["thompson"] == pytest.approx(0.393949, abs=2e-6)
+    assert known[1]["thompson-stop"] == pytest.approx(2.755570, abs=2e-6)
+    assert set(known[3]) == {"bayes"}
+    assert FAMILY.trial_references is gridworld.trial_references and FAMILY.goal_reward == 0.0
 
 
 def test_a_known_goal_pays_16_1_less_1_1_a_step():

@@ -1,6 +1,6 @@
 """One config per algorithm. Defaults are sane; presets and `--set` are differences."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -48,6 +48,35 @@ class Td3Config(Config):
     explore_noise: float = Field(0.1, ge=0, description="deviation of the noise on the behaviour policy's action")
     obs_scale: float = Field(1.0, gt=0, description="learning online: observations are divided by it")
     reward_scale: float = Field(1.0, gt=0, description="learning online: critics learn rewards divided by it")
+
+
+class MqlConfig(Td3Config):
+    """MQL's meta-training (Fakoor et al. 2020, section 3.1): TD3 across tasks, with the GRU's context of an episode."""
+
+    hidden: Widths = (300, 300)
+    context: Literal["gru", "none"] = Field("gru", description="none: TD3 on the state alone")
+    context_dim: int = Field(20, ge=1, description="of the GRU's hidden state, the context z")
+    history: int = Field(20, ge=1, description="steps in the window that the GRU runs over")
+    first_element: Literal["noise", "none"] = Field(
+        "noise", description="what opens an episode's windows: (noise, 0, x_0) as in the released code, or nothing"
+    )
+    eval_window: Literal["growing", "padded", "unbounded"] = Field(
+        "growing",
+        description="acting, a young episode's window is as short as it is (released code, in evaluation), or filled up"
+        " with zeros (its training and collecting); unbounded: it never forgets what the episode has shown",
+    )
+    eval_history: int | None = Field(None, ge=1, description="steps in the window while acting; None: history")
+    draw: Literal["rows", "tasks"] = Field(
+        "rows", description="rows of an update: uniform over all tasks' rows (released code), or over tasks first"
+    )
+    scale_obs: bool = Field(True, description="from logs: nets see observations of mean 0 and deviation 1 on them")
+    scale_reward: bool = Field(True, description="from logs: critics learn rewards divided by their deviation on them")
+
+
+class PooledTd3Config(MqlConfig):
+    """The same without a context: vanilla TD3 on the objective of all tasks."""
+
+    context: Literal["none"] = "none"
 
 
 class DqnConfig(Config):
@@ -229,6 +258,39 @@ class CqlConfig(SoftConfig):
     soft_target: bool = Field(False, description="the target counts the entropy, as SAC's does")
     scale_obs: bool = Field(True, description="nets see observations of mean 0 and deviation 1 on the log")
     scale_reward: bool = Field(True, description="critics learn rewards divided by their deviation on the log")
+
+
+class BorelConfig(SacConfig):
+    """BOReL's off-policy learner (Dorfman et al. 2021, section 3): SAC, CQL or DQN on states with beliefs."""
+
+    learner: Literal["auto", "sac", "cql", "dqn"] = Field(
+        "auto", description="what learns; auto: dqn where actions are discrete, else sac"
+    )
+    batch_size: int = Field(256, ge=1, description="rows of each drawn task in one update")
+    tasks_per_update: int | None = Field(16, ge=1, description="drawn with replacement; None: every task once")
+    first_trials: int | None = Field(None, ge=1, description="rows of the first trials of each log, only; None: of all")
+    boundary: Literal["start", "end"] = Field(
+        "start",
+        description="what the first action of a trial's next episode is chosen on: where it begins, or where the last"
+        " one ended, as in the released code",
+    )
+    data: Literal["own", "mixed"] = Field(
+        "own", description="rows of the log itself, or of its trials as --relabelled mixed them"
+    )
+    belief_reset: Literal["never", "paid", "terminal"] = later(
+        "never",
+        description="rows before which the states' beliefs begin anew: none, or, as in the released code, those that"
+        " end in the goal (paid more than the belief-model's paid_above, or terminal); evaluation never begins anew",
+    )
+    scale_obs: bool = Field(True, description="nets see states of mean 0 and deviation 1 on the log")
+    scale_reward: bool = Field(
+        True, description="critics learn rewards divided by their deviation on the logs; false: by reward_scale"
+    )
+    conservative_weight: float = Field(2.0, ge=0, description="cql: alpha")
+    num_actions: int = Field(10, ge=1, description="cql: of each of the three proposals in the log-sum-exp")
+    soft_target: bool = Field(False, description="cql: the target counts the entropy, as SAC's does")
+    double: bool = Field(False, description="dqn: the online net chooses the action that the target net values")
+    belief: dict[str, Any] = Field({}, description="how beliefs are inferred: the belief-model's, filled in from it")
 
 
 class Td3BcConfig(Td3Config):

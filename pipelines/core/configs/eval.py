@@ -16,10 +16,11 @@ class EvalConfig(Config):
 
     label: str = Field("", description="the row's name in tables; empty: derived from the policy's artifact")
     split: Literal["train", "test", "ood"] = "test"
-    protocol: Literal["zero-shot", "episodes", "probe"] = Field(
+    protocol: Literal["zero-shot", "episodes", "probe", "look"] = Field(
         "zero-shot",
         description="zero-shot: each episode is a new task; episodes: trial_episodes in one task, what was seen is "
-        "carried on; probe: nothing is played, the encoder alone is asked",
+        "carried on; probe: nothing is played, the encoder alone is asked; look: a trial in each of look_tasks is kept "
+        "whole, with what a belief-model (--belief) makes of it, for figures",
     )
     episodes: int = Field(64, ge=1, description="episodes per task; with protocol=episodes, trials of them")
     curve_episodes: int = Field(8, ge=0, description="episodes, or trials, per task and snapshot; 0: no curve")
@@ -27,7 +28,7 @@ class EvalConfig(Config):
         "own", description="policy-sets: a test task gets its own policy, or the nearest training task's"
     )
     mapping: Mapping = "auto"
-    trial_episodes: int = later(5, ge=1, description="k: consecutive episodes of a trial (protocol=episodes)")
+    trial_episodes: int = later(5, ge=1, description="k: consecutive episodes of a trial (protocol=episodes or look)")
     counted: str = later(
         "all",
         coerce_numbers_to_str=True,
@@ -49,6 +50,8 @@ class EvalConfig(Config):
         None, ge=1, description="they are drawn from the first N rows, where logs overlap most; None: from all"
     )
 
+    look_tasks: int = later(4, ge=1, description="protocol=look: tasks of the split that are looked at")
+
     @model_validator(mode="before")
     @classmethod
     def _plays_only(cls, data: Any) -> Any:
@@ -61,7 +64,7 @@ class EvalConfig(Config):
         if self.protocol == "episodes":
             parse_counted(self.counted, self.trial_episodes)
         else:
-            for name in ("trial_episodes", "counted"):
+            for name in ("counted",) if self.protocol == "look" else ("trial_episodes", "counted"):
                 if getattr(self, name) != type(self).model_fields[name].default:
                     raise UsageError(
                         f"{name} is about trials, protocol={self.protocol} has none", "--protocol episodes"

@@ -1,8 +1,31 @@
 """Config of the report stage. pydantic only."""
 
-from pydantic import Field
+from typing import Any, Literal
 
-from pipelines.core.configs.base import Config
+from pydantic import Field, model_validator
+
+from pipelines.core.configs.base import Config, later, nearest
+from pipelines.core.errors import UsageError
+
+# what the parts of a paper's figures are labelled where nobody says otherwise: as the recipes label them
+PARTS: dict[str, dict[str, str]] = {
+    "time": {"scratch": "SAC from scratch"},
+    "mbml": {
+        "contextual": "contextual BCQ",
+        "pearl": "batch PEARL",
+        "teachers": "BCQ",
+        "ddpg": "DDPG",
+        "neither": "Neither",
+        "no_triplet": "No triplet",
+        "no_relabelling": "No relabelling",
+        "ground_truth": "ground truth",
+        "no_ensemble": "No ensemble",
+        "margin_0": "margin 0",
+        "margin_4": "margin 4",
+        "margin_8": "margin 8",
+    },
+}
+FOLLOWED: dict[str, dict[str, str]] = {"mbml": {"method": "MBML", "reference": "contextual BCQ"}}
 
 
 class ReportConfig(Config):
@@ -14,3 +37,27 @@ class ReportConfig(Config):
     proposition: bool = Field(True, description="compute and draw Proposition 1 (a few seconds)")
     sweep: dict[str, float] = Field({}, description="label -> the value that was varied to make it; drawn if not empty")
     sweep_axis: str = Field("share of random steps at the start of the logs", description="what `sweep` varies")
+    paper: Literal["time", "mbml"] | None = later(
+        None, description="whose figures are drawn, as far as there is what they need, and said where there is not"
+    )
+    labels: dict[str, str] = later(
+        {}, description="part of a paper's figure -> its label here, where it is another: {scratch: my SAC}"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_paper(cls, data: Any) -> Any:
+        return {**FOLLOWED.get(data.get("paper") or "", {}), **data} if isinstance(data, dict) else data
+
+    @model_validator(mode="after")
+    def _parts_that_there_are(self) -> "ReportConfig":
+        if self.labels and self.paper is None:
+            raise UsageError("labels are of the parts of a paper's figures", "say which: --paper time or --paper mbml")
+        for part in self.labels:
+            if part not in PARTS[self.paper or ""]:
+                raise UsageError(f"labels.{part}: no such part", nearest(part, list(PARTS[self.paper or ""]), "parts"))
+        return self
+
+    def label_of(self, part: str) -> str:
+        """What a part of the paper's figures is labelled."""
+        return self.labels.get(part) or PARTS[self.paper or ""][part]

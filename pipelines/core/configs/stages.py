@@ -7,6 +7,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 from pipelines.core.configs.algorithms import (
     BcConfig,
     BcqConfig,
+    BorelConfig,
     ContextualBcqConfig,
     CqlConfig,
     DdpgConfig,
@@ -14,7 +15,9 @@ from pipelines.core.configs.algorithms import (
     DqnConfig,
     IqlConfig,
     MbmlConfig,
+    MqlConfig,
     PearlConfig,
+    PooledTd3Config,
     SacConfig,
     Td3BcConfig,
     Td3Config,
@@ -25,6 +28,7 @@ from pipelines.core.errors import UsageError
 from pipelines.core.families import entry_of
 
 Mapping = Literal["auto", "map", "vmap"]
+Split = Literal["train", "test", "ood"]
 KEEP = ("all", "first", "last")
 
 
@@ -67,6 +71,7 @@ class LearnerConfig(AgentConfig):
     updates: int = Field(10_000, ge=1)
     block_updates: int = Field(500, ge=1, description="updates in one compiled call")
     num_snapshots: int = Field(10, ge=0, description="policies kept along the way, evenly spaced")
+    learn_from: Split = later("train", description="split of the tasks whose log this is; a log of others is refused")
 
     @model_validator(mode="after")
     def _whole_blocks(self) -> "LearnerConfig":
@@ -115,9 +120,11 @@ class CollectConfig(AgentConfig):
     overlap: bool = later(
         False, description="host engines: physics go on while the learner learns, with the policy of the block before"
     )
-    num_tasks: int | None = later(
-        None, ge=1, description="tasks of the family's training split, from the first; None: all of them"
+    num_tasks: int | None = later(None, ge=1, description="tasks of the split, from the first; None: all of them")
+    log_as: str | None = later(
+        None, description="family whose rewards the log holds, where agents learn from others (BOReL's ant: dense ones)"
     )
+    split: Split = later("train", description="whose tasks; nothing learns from a log of others unless it is told to")
 
     @model_validator(mode="before")
     @classmethod
@@ -145,14 +152,17 @@ class CollectConfig(AgentConfig):
     @model_validator(mode="after")
     def _tasks_that_there_are(self) -> "CollectConfig":
         if entry := entry_of(self.family):
-            enough_tasks(self.num_tasks, entry.num_train, self.family)
+            enough_tasks(self.num_tasks, entry.num_tasks(self.split), self.family, self.split)
         return self
 
 
-def enough_tasks(wanted: int | None, there: int, family: str) -> None:
-    """Raises UsageError where `wanted` tasks are more than the training split has."""
+def enough_tasks(wanted: int | None, there: int, family: str, split: str = "train") -> None:
+    """Raises UsageError where the split has no task, or `wanted` are more than it has."""
+    kind = "training" if split == "train" else split
+    if not there:
+        raise UsageError(f"{family} has no {kind} tasks", "--split train or --split test")
     if wanted is not None and wanted > there:
-        cause = f"num_tasks={wanted}: {family} has {there} training task{'s' if there > 1 else ''}"
+        cause = f"num_tasks={wanted}: {family} has {there} {kind} task{'s' if there > 1 else ''}"
         raise UsageError(cause, f"--set num_tasks={there} takes them all")
 
 
@@ -259,17 +269,40 @@ class DistillConfig(LearnerConfig):
 
 
 class MetatrainConfig(LearnerConfig):
-    """One policy from all logs at once. A layer may hold `papers` and `paper`: see `of_paper`."""
+    """One policy from all logs at once. A layer may hold `papers` and `paper`: see `of_paper`.
+
+    With `online` there is nothing left to learn, and of the other fields only `algorithm` is read and decides the id.
+    """
 
     AGENTS: ClassVar[dict[str, type[Config]]] = {
         "batch-sac": SacConfig,
         "batch-pearl": PearlConfig,
         "contextual-bcq": ContextualBcqConfig,
+        "borel": BorelConfig,
+        "mql": MqlConfig,
+        "td3-context": MqlConfig,
+        "td3": PooledTd3Config,
     }
 
-    algorithm: Literal["batch-sac", "batch-pearl", "contextual-bcq"] = "batch-sac"
+    algorithm: Literal["batch-sac", "batch-pearl", "contextual-bcq", "borel", "mql", "td3-context", "td3", "pearl"] = (
+        "batch-sac"
+    )
+    online: bool = later(
+        False, description="take the policy that the log was made by (`omrl metatrain --online` makes both)"
+    )
+
+    def identity(self) -> dict[str, Any]:
+        return {"algorithm": self.algorithm, "online": True} if self.online else super().identity()
+
+    @model_validator(mode="after")
+    def _pearl_is_online(self) -> "MetatrainConfig":
+        if self.algorithm == "pearl" and not self.online:
+            raise UsageError("pearl learns online", "--online, or --algorithm batch-pearl to learn from a log")
+        return self
 
     @model_validator(mode="before")
     @classmethod
     def _of_paper(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("online") is True:  # what presets say of learning is not of this
+            return {name: data[name] for name in ("algorithm", "online") if name in data}
         return of_paper(data, "row")

@@ -1,0 +1,59 @@
+"""The config of `metatrain --online`: one policy learned across tasks while they are collected. jax-free."""
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from pipelines.core.configs.algorithms import MqlConfig, PearlConfig, PooledTd3Config
+from pipelines.core.configs.base import Config, merge
+from pipelines.core.configs.stages import AgentConfig, body_of, choose_collector, enough_tasks, whole_blocks
+from pipelines.core.families import entry_of
+
+
+class OnlineConfig(AgentConfig):
+    """Iterations: some updates on all that was seen, then some episodes of tasks drawn at random.
+
+    A layer may hold `papers`, `paper` and `bodies` as those of `collect` may.
+    """
+
+    AGENTS: ClassVar[dict[str, type[Config]]] = {
+        "mql": MqlConfig,
+        "td3-context": MqlConfig,
+        "td3": PooledTd3Config,
+        "pearl": PearlConfig,
+    }
+
+    family: str = "point-semicircle/spread"
+    algorithm: Literal["mql", "td3-context", "td3", "pearl"] = "mql"
+    num_tasks: int | None = Field(None, ge=1, description="training tasks, from the first; None: all of them")
+    random_steps: int = Field(1_500, ge=1, description="uniform actions at the start, at least so many in all tasks")
+    random_length: int | None = Field(
+        None, ge=1, description="steps after which an episode of uniform actions is cut; None: a quarter of the horizon"
+    )
+    iterations: int = Field(500, ge=1)
+    block_iterations: int = Field(10, ge=1, description="iterations from one line of metrics to the next")
+    updates: int = Field(20, ge=1, description="in each iteration, before its episodes")
+    ramp_rows: int = Field(
+        0, ge=0, description="until so many rows were seen, as many updates as the last episodes were long on average"
+    )
+    trials: int = Field(1, ge=1, description="in each iteration, of tasks drawn uniformly with replacement")
+    trial_episodes: int = Field(1, ge=1, description="consecutive episodes of a task, between which memory is kept")
+    num_snapshots: int = Field(10, ge=1, description="policies kept along the way, evenly spaced")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_family(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        own = {name: value for name, value in data.items() if name not in ("papers", "paper", "bodies")}
+        family = str(data.get("family", cls.model_fields["family"].default))
+        chosen = choose_collector(data.get("papers"), data.get("paper"), family, "row")
+        bodies = data.get("bodies", {})
+        return merge(chosen, bodies.get(body_of(family), bodies.get("", {})), own)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "OnlineConfig":
+        whole_blocks("iterations", self.iterations, "block_iterations", self.block_iterations)
+        if entry := entry_of(self.family):
+            enough_tasks(self.num_tasks, entry.num_train, self.family)
+        return self

@@ -1,0 +1,150 @@
+"""belief: what a task may be, after every step of a trial. replay-log (+ relabelled-log) -> belief-model
+
+Trials are whole: k episodes of a task's own log, one after the other, or those that a relabelled-log of whole episodes
+made of them. An artifact holds `coder`, what the encoder of `algos.belief` takes, and `decoders`; `model` on its card
+is the `BeliefConfig` that both are built from.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pipelines.algos import belief
+from pipelines.core.configs.belief import BeliefConfig
+from pipelines.core.errors import StageFailed, UsageError, WrongKind
+from pipelines.core.learn import block, stage_key
+from pipelines.core.names import slug
+from pipelines.core.samplers import Trials
+from pipelines.core.trees import to_dict
+from pipelines.core.types import Log, Space, Task
+from pipelines.core.unit_box import rows_to_unit, unit
+from pipelines.core.work import Product, Work
+from pipelines.stages import learners, relabelled
+from pipelines.stages.blocks import Plan, run_blocks, snapshot_arrays
+from pipelines.stages.relabel_trials import num_whole, spans
+from pipelines.tasks import registry
+
+
+def run(work: Work) -> Product:
+    """Learns the model of all tasks together. Raises UsageError where it does not fit the log, or the log has too few
+    trials, WrongKind for relabelled rows that are not its trials, StageFailed for losses that are not finite."""
+    config: Any = work.config
+    card = work.inputs["log"].card
+    learners.want_split(card, config.learn_from)
+    logs, tasks, space, _ = learners.read_log(work.inputs["log"])
+    learners.want_tasks(tasks, 2, "belief")
+    model_config = settled(config, card, space)
+    logs, where = mixed(work, logs), located(logs, tasks, config.trial_episodes, card.extra["horizon"])
+    mapped = rows_to_unit(space, belief.Data(logs, where))
+    work.tell.note(f"{int(where.size.sum())} trials of {config.trial_episodes} episodes in {len(tasks)} tasks")
+    state, snapshots = _learn(work, belief.make(model_config, unit(space), card.extra["horizon"]), mapped)
+    of_log = {
+        name: card.extra[name] for name in ("family", "space", "horizon", "discount", "split") if name in card.extra
+    }
+    return Product(
+        arrays={**to_dict(state), **snapshot_arrays(snapshots)},
+        tasks=list(card.tasks),
+        extra={"model": model_config.identity(), **of_log},
+        name=slug(f"belief {card.extra['family']}"),
+    )
+
+
+def _learn(work: Work, model: belief.Model, data: belief.Data) -> tuple[belief.Acting, dict[str, Any]]:
+    """(what is kept of the model at the end, snapshots of it), in numpy."""
+    config: Any = work.config
+    init_key, key = jax.random.split(stage_key(work.seed, "belief"))
+    data = jax.tree.map(jnp.asarray, data)
+    carry = jax.jit(model.init)(init_key, data)
+    advance = jax.jit(block(model, config.block_updates), donate_argnums=1)
+    plan = Plan(config.updates, config.block_updates, config.num_snapshots, "update", "loss")
+
+    def step(number: int, carry: Any) -> tuple[Any, dict[str, Any]]:
+        carry, metrics = advance(np.int32(number), carry, data, key)
+        return carry, jax.tree.map(np.asarray, metrics)
+
+    def acting(carry: Any) -> Any:
+        return jax.tree.map(np.asarray, model.acting(carry))
+
+    try:
+        carry, snapshots = run_blocks(work, plan, carry, step, acting, lambda held: jax.tree.map(jnp.array, held))
+    except StageFailed as error:
+        hint = "a lower learning rate often helps (--set learning_rate=...); the last good checkpoint is kept"
+        raise StageFailed(error.cause, hint) from error
+    return acting(carry), snapshots
+
+
+# ---- the model and the log -------------------------------------------------------------------------------------------
+
+
+def settled(config: Any, card: Any, space: Space) -> BeliefConfig:
+    """The model's own fields of the stage's config, with what it leaves to the family. Raises UsageError where they do
+    not fit the log."""
+    fields = {name: getattr(config, name) for name in BeliefConfig.model_fields}
+    images = len(space.obs_shape) > 1
+    if fields["decode_state"] is None:
+        family = card.extra["family"]
+        fields["decode_state"] = bool(family) and registry.find(family).dynamics and not images
+    if images and fields["decode_state"]:
+        raise UsageError("decode_state=true: images are not decoded", "--set decode_state=false decodes rewards")
+    if config.reward_head == "cells" and (images or space.obs_dim != len(config.cells)):
+        cause = f"reward_head=cells: observations of {space.obs_shape} name no cell of a grid of {config.cells}"
+        raise UsageError(cause, "--set reward_head=gaussian decodes any reward")
+    return BeliefConfig.model_validate(fields)
+
+
+def located(logs: Log, tasks: Sequence[Task], k: int, horizon: int) -> Trials:
+    """Where the whole trials of `logs [T, ...]` lie. Raises UsageError naming the tasks that have none."""
+    each = [Log(*(np.asarray(column[t]) for column in logs)) for t in range(len(tasks))]  # type: ignore[arg-type]
+    count = np.array([num_whole(log, horizon) // k for log in each], np.int32)
+    short = [task.name for task, number in zip(tasks, count, strict=True) if not number]
+    if short:
+        whole = f"{k} whole episodes" if k > 1 else "a whole episode"
+        raise UsageError(
+            f"the log has no trial of {whole} in task {', '.join(short)}",
+            "collect more steps, or --set trial_episodes=... for shorter trials",
+        )
+    first = np.zeros((len(tasks), count.max() + 1), np.int32)
+    for row, log, number in zip(first, each, count, strict=True):
+        bounds = spans(log)
+        row[:number], row[number:] = bounds[: number * k : k, 0], bounds[number * k - 1, 1]
+    return Trials(first, count)  # type: ignore[arg-type]
+
+
+def mixed(work: Work, logs: Log) -> Log:
+    """The log's own trials, or those that a relabelled-log made of them.
+
+    Raises UsageError where it was made of trials of another length, or of replayed rows that are not given, WrongKind
+    where it was made of another log, or of single rows, StageFailed for rewards that are not finite.
+    """
+    config: Any = work.config
+    log, found, replay = (work.inputs.get(role) for role in ("log", "relabelled", "replay"))
+    if found is None:
+        if replay is not None:
+            raise UsageError("--replay without --relabelled", "omrl relabel --replay says which episodes it replaces")
+        return logs
+    assert log is not None
+    parents, make = found.card.parents, f"omrl relabel --log {log.card.id} --unit episode"
+    if parents["log"].id != log.card.id:
+        raise WrongKind(f"{found.card.id} was made of another log than {log.card.id}", make)
+    k = found.card.config["trial_episodes"]
+    if found.card.extra["unit"] == "episode" and k != config.trial_episodes:
+        cause = f"{found.card.id} mixed trials of {k} episodes, trial_episodes={config.trial_episodes}"
+        raise UsageError(cause, f"--set trial_episodes={k}")
+    sources = [logs]
+    if "replay" in parents:
+        if replay is None or replay.card.id != parents["replay"].id:
+            cause = f"{found.card.id} holds rows of the log {parents['replay'].id}"
+            raise UsageError(cause, f"--replay {parents['replay'].id}")
+        sources.append(learners.read_log(replay)[0])
+    elif replay is not None:
+        raise UsageError(f"{found.card.id} holds no replayed rows", "leave --replay out")
+    made = relabelled.spliced(found, sources)
+    spoilt = [
+        task["name"] for task, reward in zip(log.card.tasks, made.reward, strict=True) if not np.isfinite(reward).all()
+    ]
+    if spoilt:
+        raise StageFailed(f"rewards of {found.card.id} are not finite in task {', '.join(spoilt)}", make)
+    return made

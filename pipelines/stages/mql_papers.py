@@ -1,0 +1,166 @@
+"""MQL and PEARL at the papers' scale and at `small`, by body. jax-free (facts 2.4 to 2.6, 5.2).
+
+`mql` is the released script of each body, `mql-table` Table 1 of the paper with its header turned by one column, which
+is how it agrees with the scripts. A family's own variant chooses the script; `--set paper=mql-table/BODY` the table.
+From logs (`OFFLINE`) there are as many updates as online.
+
+Not followed: a run ends after 5,000,000 steps if every episode reaches the horizon, and later if not; PEARL has twin
+critics with target copies in place of its value net, and its contexts are drawn from all of a task's rows.
+"""
+
+from typing import Any
+
+Row = dict[str, Any]
+
+HORIZON = 200
+STEPS = 5_000_000
+RAMP = 100_000  # rows until which an iteration makes as many updates as its episodes were long
+
+
+def _agents(rate: float, explore: float, smooth: float, delay: int, history: int, width: int, unbounded: bool) -> Row:
+    common = {
+        "hidden": [300, 300],
+        "learning_rate": rate,
+        "explore_noise": explore,
+        "target_noise": smooth,
+        "actor_delay": delay,
+        "discount": 0.99,
+    }
+    context = {**common, "history": history, "context_dim": width}
+    context |= {"eval_window": "unbounded"} if unbounded else {}
+    return {"mql": context, "td3-context": context, "td3": common}
+
+
+def _pearl(context: int, width: int = 5) -> Row:
+    """Temperature 1 of rewards times 5, z drawn once an episode; 16 tasks in an update."""
+    return {
+        "hidden": [300, 300, 300],
+        "latent_dim": width,
+        "context_size": context,
+        "tasks_per_update": 16,
+        "kl_over_tasks": "sum",
+        "context_next_obs": False,
+        "learn_temperature": False,
+        "scale_reward": False,
+        "reward_scale": 0.2,
+        "resample": "episode",
+        "discount": 0.99,
+    }
+
+
+class Body:
+    """A body's row of facts 2.5 (or of the table): what it learns with, and the loop around it."""
+
+    def __init__(
+        self, tasks: int, random: int, episodes: int, updates: int, agents: Row, pearl: Row, table: Row | None = None
+    ) -> None:
+        """`random` steps of all tasks together; iterations of `episodes` and `updates`; `table`: its own agents."""
+        self.tasks, self.random, self.episodes, self.updates = tasks, random, episodes, updates
+        self.agents, self.pearl, self.table = agents, pearl, table or {}
+
+    @property
+    def iterations(self) -> int:
+        return STEPS // (HORIZON * self.episodes)
+
+    def online(self) -> Row:
+        return {
+            "random_steps": self.random,
+            "iterations": self.iterations,
+            "block_iterations": self.iterations // 500,
+            "updates": self.updates,
+            "ramp_rows": RAMP,
+            "trials": self.episodes,
+            "agents": {**self.agents, "pearl": self.pearl},
+        }
+
+    def offline(self) -> Row:
+        return {"updates": self.iterations * self.updates, "agents": {**self.agents, "batch-pearl": self.pearl}}
+
+    def of_table(self) -> "Body":
+        return Body(
+            self.tasks, self.random, self.episodes, self.table["updates"], self.table["agents"], self.pearl, self.table
+        )
+
+
+BODIES = {
+    "humanoid-dir": Body(
+        100, 100_000, 1, 500,
+        _agents(3e-4, 0.2, 0.3, 3, 15, 20, unbounded=True), _pearl(256),
+        {"updates": 1_000, "agents": _agents(3e-4, 0.3, 0.3, 2, 20, 20, unbounded=True)},
+    ),
+    "halfcheetah-vel": Body(
+        100, 50_000, 1, 200,
+        _agents(1e-3, 0.3, 0.3, 2, 20, 15, unbounded=False), _pearl(100),
+        {"updates": 200, "agents": _agents(1e-3, 0.3, 0.3, 2, 20, 15, unbounded=False)},
+    ),
+    "ant-fwd-back": Body(
+        2, 10_000, 5, 1_000,
+        _agents(3e-4, 0.2, 0.4, 4, 25, 30, unbounded=True), _pearl(256),
+        {"updates": 1_000, "agents": _agents(3e-4, 0.2, 0.4, 4, 25, 30, unbounded=True)},
+    ),
+    "ant-goal": Body(
+        150, 225_000, 5, 200,
+        _agents(4e-4, 0.3, 0.3, 4, 40, 40, unbounded=True), _pearl(256),
+        {"updates": 200, "agents": _agents(4e-4, 0.3, 0.3, 4, 10, 30, unbounded=True)},
+    ),
+    "walker-params": Body(
+        40, 80_000, 5, 200,
+        _agents(8e-4, 0.2, 0.2, 3, 10, 30, unbounded=False), {**_pearl(100), "context_next_obs": True},
+        {"updates": 200, "agents": _agents(8e-4, 0.2, 0.2, 3, 10, 30, unbounded=False)},
+    ),
+    "halfcheetah-dir": Body(
+        2, 10_000, 1, 500,
+        _agents(3e-4, 0.3, 0.3, 2, 20, 20, unbounded=False), _pearl(100),
+        {"updates": 500, "agents": _agents(3e-4, 0.3, 0.2, 2, 20, 20, unbounded=False)},
+    ),
+}  # fmt: skip
+_PLAIN = {"iterations": 5_000, "agents": BODIES["halfcheetah-vel"].agents}
+
+ONLINE: dict[str, Any] = {
+    "": _PLAIN,
+    "mql": {body: row.online() for body, row in BODIES.items()},
+    "mql-table": {body: row.of_table().online() for body, row in BODIES.items()},
+}
+OFFLINE: dict[str, Any] = {
+    "mql": {body: row.offline() for body, row in BODIES.items()},
+    "mql-table": {body: row.of_table().offline() for body, row in BODIES.items()},
+}
+
+# ---- small: two cores, at most half an hour a seed -------------------------------------------------------------------
+
+_SMALL_NETS = {"hidden": [128, 128], "batch_size": 128}
+
+
+def _small(body: str, iterations: int, updates: int, random: int, episodes: int = 1, scale: float = 1.0) -> Row:
+    """The body's own noises and windows on smaller nets. `scale`: of the rewards."""
+
+    def cut(agent: Row) -> Row:
+        return {**agent, **_SMALL_NETS, "reward_scale": scale, "learning_rate": 1e-3}
+
+    agents = {name: cut(agent) for name, agent in BODIES[body].agents.items()}
+    pearl = {**_SMALL_NETS, "learning_rate": 1e-3, "encoder_hidden": [128, 128], "tasks_per_update": 4}
+    return {
+        "random_steps": random,
+        "iterations": iterations,
+        "block_iterations": 10,
+        "updates": updates,
+        "trials": episodes,
+        "agents": {**agents, "pearl": {**pearl, "reward_scale": scale, "resample": "episode"}},
+    }
+
+
+_SMALL_POINT = {"hidden": [128, 128], "batch_size": 128, "learning_rate": 1e-3, "obs_scale": 10.0, "reward_scale": 10.0}
+_POINT_CONTEXT = {"history": 10, "context_dim": 10}
+SMALL: dict[str, Any] = {
+    "": {
+        "agent": _SMALL_POINT,
+        "agents": {"mql": _POINT_CONTEXT, "td3-context": _POINT_CONTEXT, "pearl": {"tasks_per_update": 8}},
+        "iterations": 1_000,
+    },
+    "halfcheetah-vel": _small("halfcheetah-vel", 1_000, 200, 10_000),
+    "halfcheetah-dir": _small("halfcheetah-dir", 600, 300, 4_000),
+    "ant-fwd-back": _small("ant-fwd-back", 400, 400, 4_000, episodes=2),
+    "ant-goal": _small("ant-goal", 800, 200, 30_000),
+    "walker-params": _small("walker-params", 800, 200, 8_000, episodes=2),
+    "humanoid-dir": _small("humanoid-dir", 600, 200, 10_000, scale=5.0),
+}

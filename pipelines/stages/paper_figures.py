@@ -1,0 +1,334 @@
+"""The figures of the two distillation papers, each from what was given to the report, or one line that says what it
+lacks: tiMe's Figures 2 and 3 (arXiv:1909.11373), MBML's Figures 2 and 4 to 8 (Li et al. 2020).
+No jax.
+
+Bands and bars are over training seeds: of each seed the mean over tasks, or one task's where it has a panel of its own.
+S seeds, N points of a curve, T tasks.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pipelines.core.configs.report import ReportConfig
+from pipelines.core.statistics import Interval, band, interval
+from pipelines.figures import Band, Dots
+from pipelines.figures.panels import Level, Line, Panel, Rungs, curves, ladder
+from pipelines.stages.report_figures import Picture, along, hue, over, prefix_of, shown
+from pipelines.stages.results import Row, Section
+
+TOY = ("-learning.png", "-reference-ends.png", "-method-ends.png")  # what Figure 2 of tiMe is made of
+ABLATIONS = (
+    *("ground_truth", "no_triplet", "no_relabelling", "neither", "no_ensemble"),
+    *("margin_0", "margin_4", "margin_8"),
+)
+
+
+class Found(NamedTuple):
+    """What a figure came to: pictures of its own, names of files that show it, and what it lacks, one line each."""
+
+    figure: str
+    pictures: tuple[Picture, ...] = ()
+    files: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
+
+    @property
+    def lines(self) -> list[str]:
+        """What is left out, as a person reads it."""
+        there = self.pictures or self.files
+        return [f"{self.figure} {'lacks' if there else 'is left out: it lacks'} {one}" for one in self.lacks]
+
+
+@dataclass(frozen=True)
+class Given:
+    """Everything that the report was given."""
+
+    config: ReportConfig
+    sections: Sequence[Section]
+    drawn: Sequence[Picture]  # what is on the page anyway
+    policies: Sequence[Any] = ()  # meta-policies
+    relabelled: Sequence[Any] = ()  # relabelled-logs
+
+    def hue(self, label: str) -> int:
+        return hue(self.config, (), label)
+
+    def of(self, split: str) -> list[Section]:
+        return [section for section in self.sections if section.split == split]
+
+    def wanted(self, label: str, split: str, how: str) -> str:
+        """What to say of an evaluation that is not there."""
+        return f"an evaluation labelled {label!r} on {split} tasks ({how})"
+
+
+def found_in(given: Given) -> list[Found]:
+    """Every figure of the paper, in its order."""
+    return [make(given) for make in FIGURES[given.config.paper or ""]]
+
+
+# ---- what figures are made of ----------------------------------------------------------------------------------------
+
+
+def line_of(given: Given, row: Row, task: int | None = None) -> Line | None:
+    """Return over training, of one task or a mean over all; None where the policy kept no snapshots, or none played."""
+    steps, *found = along(row, ("curve_return",))
+    if not len(steps):
+        return None
+    each = found[0].mean(-1) if task is None else found[0][..., task]
+    return Line(shown(row), given.hue(row.label), steps, Band(*band(each)))
+
+
+def level_of(given: Given, row: Row, task: int | None = None) -> Level:
+    """The return at the end, of one task or a mean over all."""
+    found = row.returns[-1 if task is None else task]
+    return Level(shown(row), given.hue(row.label), *found[:3])
+
+
+def rows_of(section: Section, labels: Sequence[str]) -> list[Row]:
+    return [row for label in labels if (row := section.row(label))]
+
+
+def of_all(sections: Sequence[Section]) -> str:
+    """What bands and bars are, for a caption."""
+    return over([row for section in sections for row in section.rows])
+
+
+def picture(name: str, title: str, caption: str, png: bytes) -> tuple[Picture]:
+    return (Picture(f"{name}.png", title, caption, png),)
+
+
+# ---- tiMe ------------------------------------------------------------------------------------------------------------
+
+
+def time_2(given: Given) -> Found:
+    """On the page anyway: return and value over training, where the pooled agent ends, where tiMe ends."""
+    labels = given.config.method, given.config.reference
+    for section in given.sections:
+        if section.first.goals is not None and all(section.row(label) for label in labels):
+            prefix = prefix_of(section)
+            files = tuple(one.name for one in given.drawn if one.name.startswith(prefix) and one.name.endswith(TOY))
+            return Found("Figure 2", (), files)
+    how = "of one family whose tasks are places, as point-semicircle/time"
+    return Found("Figure 2", lacks=tuple(given.wanted(label, "test", how) for label in labels))
+
+
+def time_3(given: Given) -> Found:
+    """A panel for each test task: SAC from scratch over its interactions, the zero-shot return as a level."""
+    scratch, panels, used = given.config.label_of("scratch"), [], []
+    for section in given.of("test"):
+        sac, method = section.row(scratch), section.row(given.config.method)
+        if sac is None or method is None or line_of(given, sac) is None:
+            continue
+        used.append(section)
+        for task, name in enumerate(section.tasks):
+            line = line_of(given, sac, task)
+            level = level_of(given, method, task)
+            body = section.family.partition("/")[0]
+            panels.append(Panel(f"{body}\n{name}", [line] if line else [], [level], "SAC's interactions"))
+    if not panels:
+        return Found("Figure 3", lacks=tuple(_lacks_of_3(given, scratch)))
+    text = (
+        f"Unseen tasks: return of {given.config.method}, zero-shot, without a gradient step there (dashed), and of "
+        f"SAC that learns on that task from scratch, over its interactions. {of_all(used).capitalize()}."
+    )
+    return Found("Figure 3", picture("figure-3", "Figure 3", text, curves(panels)))
+
+
+def _lacks_of_3(given: Given, scratch: str) -> Iterator[str]:
+    tests = given.of("test")
+    if not any(section.row(given.config.method) for section in tests):
+        yield given.wanted(given.config.method, "test", "omrl eval --policy META-POLICY")
+    if not any(section.row(scratch) for section in tests):
+        how = "omrl collect --split test, then omrl eval --policy THAT-LOG"
+        yield given.wanted(scratch, "test", how)
+    elif not any((row := section.row(scratch)) and line_of(given, row) for section in tests):
+        yield f"a curve of {scratch!r} (collect with num_snapshots, eval with curve_episodes)"
+
+
+# ---- MBML ------------------------------------------------------------------------------------------------------------
+
+
+def mbml_2(given: Given) -> Found:
+    """The distillation's Q loss, and the return of what it makes beside that of each task's own policy, both on
+    training tasks."""
+    neither, teachers = given.config.label_of("neither"), given.config.label_of("teachers")
+    panels, used = [], []
+    for section in given.of("train"):
+        row, own = section.row(neither), section.row(teachers)
+        loss = losses_of(given, row) if row else None
+        line = line_of(given, row) if row else None
+        if row is None or own is None or loss is None or line is None:
+            continue
+        used.append(section)
+        title = f"{section.family}\n"
+        panels.append(Panel(f"{title}distillation", [loss], (), "updates", "loss of Q", log=True))
+        panels.append(Panel(f"{title}training tasks", [line], [level_of(given, own)], "updates"))
+    if panels:
+        text = (
+            f"The loss of the distilled value falls, and yet {neither} (one policy of all tasks) returns less on the "
+            f"training tasks than {teachers}, each task's own policy (dashed). {of_all(used).capitalize()}."
+        )
+        return Found("Figure 2", picture("figure-2", "Figure 2", text, curves(panels)))
+    there = {row.label for section in given.of("train") for row in section.rows}
+    lacks = [given.wanted(one, "train", "omrl eval --split train") for one in (neither, teachers) if one not in there]
+    lacks += [] if given.policies else [f"the meta-policy of {neither!r} (--policies REF), whose loss it draws"]
+    return Found("Figure 2", lacks=tuple(lacks or [f"a meta-policy that is the one of {neither!r}, and its curve"]))
+
+
+def losses_of(given: Given, row: Row, name: str = "q_loss") -> Line | None:
+    """A loss over the updates of the meta-policies that `row` is of; None where they were not given."""
+    by_id = {policy.card.id: policy for policy in given.policies}
+    parents = [run.card.parents.get("policy") for run in row.runs if getattr(run.card, "parents", None)]
+    told = [logged(by_id[parent.id], name) for parent in parents if parent is not None and parent.id in by_id]
+    steps = sorted(set.intersection(*(set(one) for one in told))) if told else []
+    if not steps:
+        return None
+    each = np.array([[one[step] for step in steps] for one in told])
+    return Line(shown(row), given.hue(row.label), np.array(steps), Band(*band(each)))
+
+
+def logged(artifact: Any, name: str) -> dict[int, float]:
+    """Step -> a number that an artifact's stage told while it learned."""
+    rows = (json.loads(line) for line in artifact.file("metrics.jsonl").read_text().splitlines())
+    return {row["step"]: row[name] for row in rows if row.get(name) is not None}
+
+
+def mbml_4(given: Given) -> Found:
+    """Return on test tasks over training, a panel for each family."""
+    labels = [given.config.method, given.config.label_of("contextual"), given.config.label_of("pearl")]
+    return _over_training(given, "Figure 4", "test", labels, "Return on unseen tasks over training")
+
+
+def mbml_5(given: Given) -> Found:
+    """MetaGenRL's learner on one batch, over training, and the method's return as a level."""
+    ddpg, panels, used = given.config.label_of("ddpg"), [], []
+    lacks: list[str] = []
+    for section in given.of("train"):
+        row, method = section.row(ddpg), section.row(given.config.method)
+        if row is None or (line := line_of(given, row)) is None:
+            continue
+        used.append(section)
+        levels = [level_of(given, method)] if method else []
+        lacks += [] if method else [given.wanted(given.config.method, "train", "omrl eval --split train")]
+        panels.append(Panel(section.family, [line], levels, "updates"))
+    if not panels:
+        lacks = [given.wanted(ddpg, "train", "omrl train --algorithm ddpg, then omrl eval --split train"), *lacks]
+        return Found("Figure 5", lacks=tuple(lacks))
+    text = (
+        f"Training tasks: DDPG, the learner of MetaGenRL, from each task's log alone, and where {given.config.method} "
+        f"ends (dashed). {of_all(used).capitalize()}."
+    )
+    return Found("Figure 5", picture("figure-5", "Figure 5", text, curves(panels)), lacks=tuple(dict.fromkeys(lacks)))
+
+
+def _over_training(given: Given, figure: str, split: str, labels: Sequence[str], what: str) -> Found:
+    panels, used, seen = [], [], set()
+    for section in given.of(split):
+        lines = [line for row in rows_of(section, labels) if (line := line_of(given, row))]
+        if len(lines) < 2:
+            continue
+        used.append(section)
+        seen |= {row.label for row in rows_of(section, labels) if line_of(given, row)}
+        panels.append(Panel(section.family, lines, (), "updates"))
+    there = seen or {label for section in given.of(split) if section.row(label := labels[0])}
+    how = "omrl eval with curve_episodes"
+    lacks = tuple(given.wanted(label, split, how) for label in labels if label not in there)
+    if not panels:
+        return Found(figure, lacks=lacks)
+    text = f"{what}, mean over tasks; a panel for each family. {of_all(used).capitalize()}."
+    name = figure.lower().replace(" ", "-")
+    return Found(figure, picture(name, figure, text, curves(panels)), lacks=lacks)
+
+
+def mbml_6(given: Given) -> Found:
+    """Return on test tasks of the method and of itself without its parts."""
+    method = given.config.method
+    parts = [given.config.label_of(part) for part in ABLATIONS]
+    panels, used, seen = [], [], set()
+    for section in given.of("test"):
+        rows = rows_of(section, parts)
+        if not rows or (whole := section.row(method)) is None:
+            continue
+        used.append(section)
+        seen |= {row.label for row in rows}
+        dots = [_dot(given, row, row.returns[-1]) for row in [whole, *rows]]
+        panels.append(Rungs(section.title, dots, "return"))
+    if not panels:
+        some = ", ".join(repr(part) for part in parts)
+        return Found("Figure 6", lacks=(f"evaluations on test tasks labelled {method!r} and any of {some}",))
+    text = (
+        f"{method} and itself without its parts: return on unseen tasks, mean over them. {of_all(used).capitalize()}."
+    )
+    some = ", ".join(repr(part) for part in parts if part not in seen)
+    lacks = (f"evaluations on test tasks labelled {some} (omrl eval)",) if some else ()
+    return Found("Figure 6", picture("figure-6", "Figure 6", text, ladder(panels)), lacks=lacks)
+
+
+def _dot(given: Given, row: Row, cell: Interval) -> Dots:
+    return Dots(shown(row), given.hue(row.label), *(np.array(value) for value in cell[:3]))
+
+
+def mbml_7(given: Given) -> Found:
+    """Errors of learned rewards on other tasks' rows, of an ensemble and of single nets."""
+    families: dict[str, list[Any]] = {}
+    for artifact in given.relabelled:
+        if artifact.card.extra["reward"] == "model":
+            families.setdefault(artifact.card.extra["family"], []).append(artifact)
+    panels = []
+    for family, found in families.items():
+        if dots := list(_errors(found)):
+            panels.append(Rungs(family, dots, "error, in deviations of the logged rewards", zero=True))
+    if not panels:
+        known = "a relabelled-log with learned rewards, of a family whose reward is known (--relabelled REF)"
+        return Found("Figure 7", lacks=(known,))
+    alone = [one for found in families.values() for one in found if _members(one) == 1]
+    lacks = () if alone else ("one without an ensemble (omrl relabel --set model.members=1)",)
+    text = (
+        "Root mean square error of learned rewards on rows of other tasks, against the family's own: all rows, and "
+        "those on which the ensemble agrees. Means over tasks; IQM and 95% bootstrap interval over seeds, where n > 1."
+    )
+    return Found("Figure 7", picture("figure-7", "Figure 7", text, ladder(panels)), lacks=lacks)
+
+
+def _members(artifact: Any) -> int:
+    return int(artifact.card.config["model"]["members"])
+
+
+def _errors(artifacts: Sequence[Any]) -> Iterator[Dots]:
+    """Of one family: all rows and those that pass, for each size of the ensemble, largest first."""
+    sizes: dict[int, list[Any]] = {}
+    for artifact in artifacts:
+        sizes.setdefault(_members(artifact), []).append(artifact)
+    for place, (members, found) in enumerate(sorted(sizes.items(), reverse=True)):
+        one = f"ensemble of {members}" if members > 1 else "one net"
+        for name, which in (("foreign_error", "all rows"), ("passed_error", "rows that pass")):
+            if members == 1 and name == "passed_error":
+                continue  # it never disagrees with itself
+            each = [relative(artifact.arrays(), name) for artifact in found]
+            if all(math.isfinite(value) for value in each):
+                cell = interval(np.array(each))
+                label = f"{one}, {which} (n={cell.n})"
+                yield Dots(label, place, *(np.array(value) for value in cell[:3]))
+
+
+def relative(arrays: dict[str, Any], name: str) -> float:
+    """Mean over tasks and over other tasks' rows, in deviations of the task's logged rewards; NaN if not known."""
+    values = np.asarray(arrays[name], float) / np.asarray(arrays["reward_deviation"], float)[:, None]
+    other = ~np.eye(len(values), dtype=bool) & np.isfinite(values)
+    return float(values[other].mean()) if other.any() else math.nan
+
+
+def mbml_8(given: Given) -> Found:
+    """On the page anyway, where anything was fine-tuned."""
+    files = tuple(one.name for one in given.drawn if one.name == "finetuning.png")
+    lacks = () if files else ("reports of omrl finetune (--reports REF)",)
+    return Found("Figure 8", (), files, lacks)
+
+
+FIGURES: dict[str, tuple[Callable[[Given], Found], ...]] = {
+    "time": (time_2, time_3),
+    "mbml": (mbml_2, mbml_4, mbml_5, mbml_6, mbml_7, mbml_8),
+}

@@ -1,0 +1,52 @@
+"""BOReL's recipes: all are planned at the paper's size without a device, and run tiny."""
+
+import json
+
+import pytest
+
+from pipelines.core.recipe import shipped
+from pipelines.store.shelf import Shelf
+
+NAMES = [name for name in shipped() if name.startswith("borel-")]
+DATA_SETS = ("excluding", "fixed")  # of the ant: the same chain on other logs
+
+
+def test_the_seven_domains_are_there():
+    domains = {"gridworld", "point-semicircle-sparse", "ant-semicircle", "halfcheetah-vel", "reacher-image"}
+    domains |= {"point-wind", "escape-room"}
+    assert {name.removeprefix("borel-") for name in NAMES if not name.endswith(DATA_SETS)} == domains
+    assert len(NAMES) == 9
+
+
+@pytest.mark.parametrize("preset", ["small", "paper"])
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_planned(omrl, name, preset):
+    """Small: within half an hour on two cores, as far as is known before it ever ran."""
+    said = omrl("run", name, "--preset", preset, "--dry-run", "--json")
+    assert said.code == 0, said.err
+    steps = json.loads(said.out)["plan"]
+    assert {"log", "mixed", "belief", "belief-plain", "borel", "borel-plain"} <= {step["step"] for step in steps}
+    if preset == "small":
+        assert sum(step["seconds"] for step in steps) < 1_800
+
+
+def test_method_is_another_word_for_algorithm(omrl):
+    said = omrl("metatrain", "--log", "log", "--algorithm", "borel", "--method", "mql")
+    assert (said.code, "--algorithm borel and --method mql" in said.err) == (2, True)
+    assert omrl("metatrain", "--log", "log", "--method", "borle").err.count("did you mean borel?") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_800)
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.endswith(DATA_SETS)])
+def test_it_runs_tiny(omrl, store, name):
+    said = omrl("run", name, "--preset", "tiny", "--json")
+    assert said.code == 0, said.err
+    made = {step["step"]: step["id"] for step in json.loads(said.out)["steps"]}
+    report = Shelf(store).get(made["eval-borel"])
+    each = report.arrays()["episode_returns"]
+    assert each.shape[-1] == report.card.extra["trial_episodes"] == (4 if "gridworld" in name else 2)
+    assert ("success/episode 1" in report.card.metrics) == (
+        name not in ("borel-halfcheetah-vel", "borel-reacher-image")
+    )
+    assert ("bayes_fraction" in report.card.metrics) == ("gridworld" in name)

@@ -1,0 +1,189 @@
+"""BOReL's stage: a log and a belief-model become a policy that is rebuilt from its card, resumes, and plays trials."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from pipelines.core.configs.base import resolve
+from pipelines.core.configs.stages import MetatrainConfig
+from pipelines.core.errors import StageFailed, UsageError, WrongKind
+from pipelines.core.trees import task_leaf
+from pipelines.core.types import Relabelled, Task
+from pipelines.stages import belief_view, learners, metatrain
+from pipelines.tasks import registry
+from tests.toys import DISCOUNT, SPACE, Memory, Stored, line, make_log, run, shapes_of, stored, work
+
+HORIZON = 3
+BELIEF = {
+    "trial_episodes": 2,
+    "latent_dim": 2,
+    "width": 6,
+    "embed_action": 3,
+    "embed_obs": 4,
+    "embed_reward": 3,
+    "decoder_hidden": [8],
+    "decode_state": False,
+    "updates": 4,
+    "block_updates": 2,
+    "num_snapshots": 1,
+}
+SHORT = {
+    "algorithm": "borel",
+    "updates": 8,
+    "block_updates": 2,
+    "num_snapshots": 2,
+    "agent": {"hidden": [8], "batch_size": 6, "tasks_per_update": 2},
+}
+
+
+def log_of(lengths=(HORIZON,) * 6, num_tasks=3, family="line/toy", space=SPACE, id="log"):
+    logs = [make_log(seed, lengths, terminal=(), space=space) for seed in range(num_tasks)]
+    tree = {
+        task_leaf(n): {name: np.array(column) for name, column in log._asdict().items()} for n, log in enumerate(logs)
+    }
+    extra = {"family": family, "space": space.to_json(), "horizon": HORIZON, "discount": DISCOUNT}
+    about = {"tasks": [Task(n, f"task {n}", "train", {"x": float(n)}).to_json() for n in range(num_tasks)]}
+    about |= {"extra": extra, "arrays": shapes_of(tree), "config": {}, "parents": {}}
+    return Stored(SimpleNamespace(kind="replay-log", id=id, seed=0, **about), tree)
+
+
+@pytest.fixture(scope="module")
+def log():
+    return log_of()
+
+
+@pytest.fixture(scope="module")
+def model(log):
+    return run("belief", {"log": log}, BELIEF)
+
+
+@pytest.fixture(scope="module")
+def made(log, model):
+    memory = Memory(every=1)
+    order = work("metatrain", {"log": log, "belief": model}, SHORT, checkpoint=memory)
+    return stored("metatrain", metatrain.run(order), order.config), memory, order.tell
+
+
+def refuse(kind, words, log, *layers, **inputs):
+    with pytest.raises(kind, match=words) as caught:
+        metatrain.run(work("metatrain", {"log": log, **inputs}, SHORT, *layers))
+    return caught.value.hint
+
+
+def test_the_policy_is_rebuilt_from_its_card(made, model):
+    """With its encoder, which is that of the belief-model to the bit."""
+    artifact, _, tell = made
+    extra = artifact.card.extra
+    assert extra["algorithm"] == "borel" and extra["agent"]["belief"]["width"] == 6
+    assert extra["agent"]["belief"]["trial_episodes"] == 2
+    algorithm = learners.make("borel", extra["agent"], SPACE, DISCOUNT)
+    acting = learners.acting_of(artifact, algorithm.acting_type)
+    jax.tree.map(np.testing.assert_array_equal, acting.coder.nets, model.tree["coder"]["nets"])
+    memory = algorithm.policy.begin(acting, jax.random.key(0))
+    assert algorithm.policy.act(acting, memory, np.zeros(3, np.float32), jax.random.key(0), 0.0).shape == (2,)
+    assert artifact.tree["snapshots"]["inner"]["actor"]["Dense_0"]["kernel"].shape[0] == 2
+    assert tell.notes == ["beliefs of 9 trials of 2 episodes, 54 rows"]
+
+
+def test_it_resumes_to_the_same_bits(made, log, model):
+    whole, memory, _ = made
+    assert [step for step, _ in memory.kept] == [2, 4, 6]
+    half = Memory(kept=memory.kept[:2])
+    again = metatrain.run(work("metatrain", {"log": log, "belief": model}, SHORT, checkpoint=half))
+    jax.tree.map(np.testing.assert_array_equal, again.arrays["acting"], whole.tree["acting"])
+
+
+def test_it_plays_trials_of_its_family(made, monkeypatch):
+    """In a family whose observations are those of the log; there is nothing that it should be good at."""
+    toy = line(horizon=HORIZON, num_tasks=2)
+    wide = dataclasses.replace(
+        toy,
+        space=SPACE,
+        reset=lambda task, key: (np.zeros(3, np.float32), np.zeros(3, np.float32)),
+        step=lambda task, state, action, key: (state, state, task[0] * action[0], False, np.zeros(2, np.float32)),
+    )
+    monkeypatch.setattr(registry, "find", lambda name, evaluation=False: wide)
+    fields = {"protocol": "episodes", "trial_episodes": 2, "episodes": 2, "curve_episodes": 0}
+    report = run("eval", {"policy": made[0]}, fields)
+    assert report.card.extra["label"] == "BOReL"
+    assert report.tree["episode_returns"].shape == (2, 2, 2)
+    assert np.isfinite(report.tree["episode_returns"]).all()
+    first, second = report.tree["episode_returns"][..., 0], report.tree["episode_returns"][..., 1]
+    assert (first != second).all()  # the belief was carried on
+
+
+def mixed_of(log, pays=7.0, parent="log"):
+    """Each task's first episode is the next task's, and pays as much in every step."""
+    tree = {}
+    for n in range(3):
+        row, nothing = np.arange(HORIZON, dtype=np.int32), np.zeros(HORIZON, np.int32)
+        reward, empty = np.full(HORIZON, pays, np.float32), np.zeros((HORIZON, 0), np.float32)
+        found = Relabelled(nothing, nothing + (n + 1) % 3, row, reward, nothing.astype(np.float32), empty, nothing)
+        tree[task_leaf(n)] = dict(found._asdict())
+    extra = {"unit": "episode", "apply": "stored", "logs": ["log"]}
+    about = {"parents": {"log": SimpleNamespace(id=parent)}, "config": {"trial_episodes": 2}, "tasks": log.card.tasks}
+    return Stored(SimpleNamespace(kind="relabelled-log", id="mixed", extra=extra, **about), tree)
+
+
+def test_mixed_trials_are_learned_from_where_a_field_says_so(log, model, monkeypatch):
+    """Rows and beliefs are those of the mixed trials: the first of each task is another, the second as it was."""
+    seen = []
+    monkeypatch.setattr(belief_view, "run_across", lambda *args: seen.append(args[3]))
+    metatrain.run(work("metatrain", {"log": log, "belief": model}, SHORT))
+    mixed = {"log": log, "belief": model, "relabelled": mixed_of(log)}
+    metatrain.run(work("metatrain", mixed, SHORT, {"agent": {"data": "mixed"}}))
+    own, other = seen
+    assert (other.logs.reward[:, :HORIZON] == 7).all()
+    np.testing.assert_array_equal(other.logs.obs[0, : HORIZON + 1], own.logs.obs[1, : HORIZON + 1])
+    np.testing.assert_array_equal(other.logs.reward[:, HORIZON:], own.logs.reward[:, HORIZON:])
+    second = slice(2 * HORIZON + 1, 4 * HORIZON + 2)  # slots of the second trial
+    np.testing.assert_array_equal(other.views.belief[:, second], own.views.belief[:, second])
+    np.testing.assert_array_equal(other.views.belief[:, 0], own.views.belief[:, 0])
+    assert (other.views.belief[:, 1 : 2 * HORIZON + 1] != own.views.belief[:, 1 : 2 * HORIZON + 1]).any((1, 2)).all()
+
+
+# ---- what is refused -------------------------------------------------------------------------------------------------
+
+
+def test_a_belief_is_needed(log, model):
+    assert refuse(UsageError, "needs --belief", log) == "omrl belief --log log learns one"
+    with pytest.raises(UsageError, match="batch-sac reads no belief"):
+        metatrain.run(work("metatrain", {"log": log, "belief": model}))
+
+
+def test_a_belief_of_another_family_is_refused(log, model):
+    refuse(WrongKind, "is of line/toy, the log of other/toy", log_of(family="other/toy"), belief=model)
+    wide = log_of(space=SPACE._replace(obs_shape=(4,)))
+    refuse(WrongKind, "of other observations or actions", wide, belief=model)
+    options = log_of(family="line/toy,start=fixed")  # the same family, logged from another start
+    metatrain.run(work("metatrain", {"log": options, "belief": model}, SHORT))
+
+
+def test_too_few_trials_are_refused_by_name(model):
+    refuse(UsageError, "no trial of 2 whole episodes in task task 0, task 1, task 2", log_of((3, 2)), belief=model)
+
+
+def test_a_belief_that_is_not_finite_is_refused(log, model):
+    tree = jax.tree.map(lambda leaf: leaf * np.nan, model.tree["coder"])
+    spoilt = Stored(model.card, {**model.tree, "coder": tree})
+    refuse(StageFailed, "beliefs are not finite in task task 0, task 1, task 2", log, belief=spoilt)
+
+
+def test_mixed_trials_are_refused_where_they_are_not_read(log, model):
+    hint = refuse(UsageError, "agent.data=own", log, belief=model, relabelled=log)
+    assert hint == "leave --relabelled out, or --set agent.data=mixed"
+    mixed = {"agent": {"data": "mixed"}}
+    refuse(UsageError, "data=mixed needs --relabelled", log, mixed, belief=model)
+    other = mixed_of(log, parent="older")
+    refuse(WrongKind, "made of another log than log", log, mixed, belief=model, relabelled=other)
+
+
+def test_a_learner_of_other_actions_is_refused(log, model):
+    refuse(UsageError, "learner=dqn cannot act", log, {"agent": {"learner": "dqn"}}, belief=model)
+
+
+def test_older_artifacts_keep_their_ids():
+    assert "belief" not in str(resolve(MetatrainConfig, {}).identity())
