@@ -6,7 +6,7 @@ figures are medians [least, most] over the turns, and a ratio is one of two turn
 
     python -m benchmarks.learners                five turns of two seconds each (some minutes)
     python -m benchmarks.learners --quick        short turns: a look, not a figure to keep
-    python -m benchmarks.learners --only BCQ     one of BCQ, SAC, rewards, MBML
+    python -m benchmarks.learners --only BCQ     one of BCQ, SAC, rewards, MBML, MQL, BOReL-SAC, BOReL-DQN, BOReL-VAE
     python -m benchmarks.learners --json FILE    the figures for a program, too
 """
 
@@ -20,16 +20,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import bench, loads, machine, rivals
+from benchmarks import beliefs, bench, exploring, loads, machine, recurrent, rivals
+from benchmarks.beliefs import Believing
 from benchmarks.distilling import PUBLISHED, TASKS, Distilling
+from benchmarks.exploring import Exploring
 from benchmarks.loads import LOADS, Load
 from benchmarks.peer import PeerMissing
+from benchmarks.recurrent import Recurrent
 from benchmarks.spread import Spread, digits, seconds, table
 from pipelines.core import platform
 from pipelines.core.configs.models import ModelConfig
 
 THREADS = 2  # of a peer
-ALL: tuple[Load | Distilling, ...] = (*LOADS, PUBLISHED)
+Loaded = Load | Distilling | Recurrent | Exploring | Believing
+ALL: tuple[Loaded, ...] = (*LOADS, PUBLISHED, recurrent.PUBLISHED, *exploring.PUBLISHED, beliefs.PUBLISHED)
 PUBLISHED_RATE = 69.0  # steps a second of MBML's own reward ensemble on another machine of two cores
 
 
@@ -70,6 +74,29 @@ def _mbml(one: Any) -> dict[str, Any]:
     return sizes | widths | {"latent": config.latent_dim, "noise": config.noise_dim, "tasks": TASKS, "obs": shape.obs}
 
 
+def _mql(one: Any) -> dict[str, Any]:
+    config = one.config
+    sizes = {"batch": config.batch_size, "history": config.history, "context": config.context_dim}
+    return sizes | {"hidden": ",".join(map(str, config.hidden)), "delay": config.actor_delay}
+
+
+def _borel(one: Any) -> dict[str, Any]:
+    discrete, obs = one.space.num_actions, one.space.obs_dim + 1 + 2 * exploring.LATENT
+    sizes = {"obs": obs, "action": discrete or one.space.action_dim, "learner": "dqn" if discrete else "sac"}
+    batch = one.config.tasks_per_update * one.config.batch_size
+    return sizes | {"batch": batch, "hidden": ",".join(map(str, one.config.hidden))}
+
+
+def _belief(form: str) -> Callable[[Any], dict[str, Any]]:
+    def flags(one: Any) -> dict[str, Any]:
+        config, space = one.config, one.space
+        trials, steps = config.tasks_per_update * config.trials_per_task, config.trial_episodes * one.horizon
+        sizes = {"obs": space.obs_dim, "action": space.action_dim, "width": config.width, "latent": config.latent_dim}
+        return {"form": form, "trials": trials, "steps": steps, **sizes}
+
+    return flags
+
+
 _NETS = ("encoder", "q", "generator", "perturbation")
 PEERS = (
     Beside("BCQ", "d3rlpy", 2.8, "d3rlpy", "updates_d3rlpy.py", _d3rlpy("bcq")),
@@ -79,6 +106,11 @@ PEERS = (
     Beside("rewards", "published step, torch", 20.0, "learners", "updates_ensemble.py", _torch("published")),
     Beside("rewards", "batched step, torch", 3.0, "learners", "updates_ensemble.py", _torch("batched")),
     Beside("MBML", "torch", 2.0, "learners", "updates_mbml.py", _mbml),
+    Beside("MQL", "torch", 4.0, "learners", "updates_mql.py", _mql),
+    Beside("BOReL-SAC", "torch", 2.2, "learners", "updates_borel.py", _borel),
+    Beside("BOReL-DQN", "torch", 3.5, "learners", "updates_borel.py", _borel),
+    Beside("BOReL-VAE", "published step, torch", 5.0, "learners", "updates_belief.py", _belief("published")),
+    Beside("BOReL-VAE", "split decoder, torch", 2.0, "learners", "updates_belief.py", _belief("split")),
 )
 
 
@@ -119,7 +151,7 @@ def alternate(runners: Sequence[Callable[[], float]], turns: int) -> list[list[f
     return found
 
 
-def ours(one: Load | Distilling, flop: float, peak: float, turn_s: float) -> Callable[[], float]:
+def ours(one: Loaded, flop: float, peak: float, turn_s: float) -> Callable[[], float]:
     """A compiled block of all tasks -> `turn()`, task-updates a second."""
     updates = bench.block_length(flop * one.tasks, peak, turn_s)
     run = one.block(updates)
@@ -132,9 +164,7 @@ def ours(one: Load | Distilling, flop: float, peak: float, turn_s: float) -> Cal
     return turn
 
 
-def rows_of(
-    one: Load | Distilling, peers: Sequence[Beside], rates: list[list[float]], flop: float, peak: float
-) -> list[Row]:
+def rows_of(one: Loaded, peers: Sequence[Beside], rates: list[list[float]], flop: float, peak: float) -> list[Row]:
     """Lines of one load from the rates `[us, *peers]` of its turns. `flop` of one update, `peak` in GFLOP/s."""
 
     def row(who: str, tasks: int, found: list[float], **more: Any) -> Row:
@@ -149,9 +179,7 @@ def rows_of(
     return lines
 
 
-def measure(
-    one: Load | Distilling, effort: Effort, peak: float, rows: Path, with_peers: bool
-) -> tuple[list[Row], dict[str, Any]]:
+def measure(one: Loaded, effort: Effort, peak: float, rows: Path, with_peers: bool) -> tuple[list[Row], dict[str, Any]]:
     """One load beside its peers. -> (lines, what each peer said of itself); those that cannot be had are left out and
     that is said."""
     flop = one.flop()
@@ -205,10 +233,13 @@ def cells(row: Row) -> list[str]:
     ]
 
 
+SPACES = f"; O {loads.SHAPE.obs}, A {loads.SHAPE.action}"
+
+
 def page(rows: Sequence[Row], said: dict[str, dict[str, Any]], effort: Effort) -> str:
     """The table, and below it sizes and versions."""
     sizes = [
-        f"{one.name:<8} {one.sizes}; O {loads.SHAPE.obs}, A {loads.SHAPE.action}, {loads.ROWS:,} rows a task"
+        f"{one.name:<9} {one.sizes}{'' if isinstance(one, Exploring | Believing) else SPACES}; {loads.ROWS:,} rows a task"
         for one in ALL
         if one.name in {row.load for row in rows}
     ]
@@ -221,7 +252,7 @@ def page(rows: Sequence[Row], said: dict[str, dict[str, Any]], effort: Effort) -
     return "\n".join([body, "", *sizes, timed, *versions, "", NOTES.format(rate=PUBLISHED_RATE)])
 
 
-def run_all(effort: Effort, chosen: Sequence[Load | Distilling], with_peers: bool, target: Path | None) -> None:
+def run_all(effort: Effort, chosen: Sequence[Loaded], with_peers: bool, target: Path | None) -> None:
     found = machine.describe()
     if found["load"] > 0.5 * found["cores"]:
         print(f"warning: the machine is busy (load {found['load']:.1f}): figures will be low", file=sys.stderr)

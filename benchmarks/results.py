@@ -21,7 +21,14 @@ from benchmarks import targets
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
-SEEDS = {"time-point": "0-4", "time-point-random": "0-2", "time-point-ablations": "0-2", "time-point-spread": "0-4"}
+SEEDS = {
+    "time-point": "0-4",
+    "time-point-random": "0-2",
+    "time-point-ablations": "0-2",
+    "time-point-spread": "0-4",
+    "mbml-disjoint": "0-4",
+    "mbml-umaze-goal": "0-4",
+}
 PRESET = "small"
 PICTURES = ("learning", "reference-ends", "method-ends", "scores", "sweep")
 
