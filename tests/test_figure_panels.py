@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from pipelines.figures import PALETTE, Band, Dots
-from pipelines.figures.panels import Level, Line, Panel, Rungs, _fitting, curves, curves_of, ladder, ladder_of
+from pipelines.figures import PALETTE, Band, Dots, fitting
+from pipelines.figures.panels import Level, Line, Panel, Rungs, curves, curves_of, ladder, ladder_of
 
 X = np.array([0, 500, 1000, 1500])
 
@@ -93,4 +93,4 @@ def test_the_same_numbers_give_the_same_bytes():
 
 @pytest.mark.parametrize(("labels", "count"), [(["MBML"], 1), (["a" * 40, "b" * 40], 1), (["a" * 30] * 4, 2)])
 def test_legends_are_no_wider_than_the_figure(labels, count):
-    assert _fitting(labels) == count
+    assert fitting(labels) == count

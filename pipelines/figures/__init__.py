@@ -6,6 +6,7 @@ T goals, E episodes, H steps, N points of a curve, M methods.
 """
 
 import io
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ INK, MUTED, FAINT = "#1f2430", "#6b7280", "#d9dde3"
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#555555")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 HALO = [withStroke(linewidth=4, foreground="white")]  # keeps words and crosses readable on top of dots
+LETTERS = 80  # of tick labels that have room beside each other
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
@@ -193,8 +195,10 @@ def profile(methods: Sequence[Dots], columns: Sequence[str], ceiling: Array) -> 
             colour, marker = _look(method.hue)
             axes.vlines(at, method.low, method.high, color=colour, lw=2.2, alpha=0.55, zorder=3)
             axes.plot(at, method.point, marker, color=colour, ms=4.5, label=method.label, zorder=4)
-        axes.set_xticks(x, list(columns), rotation=45 if len(columns) > 10 else 0)
-        axes.set_ylabel("score: 0 random, 1 oracle; dashed: ceiling")
+        crowded = sum(map(len, columns)) > LETTERS
+        axes.set_xticks(x, list(columns), rotation=35 if crowded else 0, ha="right" if crowded else "center")
+        dashed = "; dashed: ceiling" if np.isfinite(ceiling).any() else ""
+        axes.set_ylabel(f"score: 0 random, 1 oracle{dashed}")
         axes.grid(axis="x", visible=False)
         _score_limits(axes, methods, "y")
         figure.legend(loc="outside upper left", ncols=3)
@@ -318,6 +322,16 @@ def _frame(trajectories: Array, goals: Sequence[Goal]) -> tuple[Array, Array]:
     walked = trajectories.reshape(-1, 2)
     low = np.minimum(fixed.min(0) - pad, walked.min(0) - 0.2 * pad)
     return low, np.maximum(fixed.max(0) + pad, walked.max(0) + 0.2 * pad)
+
+
+def fitting(labels: Sequence[str], room: int = 92) -> int:
+    """Columns of a legend that is as wide as the figure: `room` letters, of which a handle takes seven."""
+    for count in range(len(labels), 1, -1):
+        rows = itertools.zip_longest(*[iter(labels)] * count, fillvalue="")
+        widths = [max(len(label) + 7 for label in column) for column in zip(*rows, strict=True)]
+        if sum(widths) <= room:
+            return count
+    return 1
 
 
 def _thousands(value: float, _: Any = None) -> str:

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pipelines.figures import STYLE, Array, _goal_colours, _png
+from pipelines.figures import STYLE, Array, _goal_colours, _png, fitting
 
-MOST_NAMES = 16  # in the legend, of two rows
+MOST_NAMES = 16  # in the legend
 MOST_DOTS = 4_000  # in one panel; more are thinned
 
 
@@ -54,9 +54,8 @@ def latents(mean: Array, names: Sequence[str]) -> bytes:
                 Line2D([], [], color=colour, marker="o", ls="", ms=5, label=name)
                 for colour, name in zip(colours, names, strict=True)
             ]
-            figure.legend(
-                handles=marks, loc="outside upper center", ncols=min(MOST_NAMES // 2, num_tasks), handletextpad=0
-            )
+            columns = min(MOST_NAMES // 2, fitting(names))
+            figure.legend(handles=marks, loc="outside upper center", ncols=columns, handletextpad=0)
         return _png(figure)
 
 

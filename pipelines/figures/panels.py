@@ -3,7 +3,6 @@
 `curves_of` and `ladder_of` put together what is drawn, and a test can ask them; `curves` and `ladder` are their bytes.
 """
 
-import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from pipelines.figures import INK, STYLE, Array, Band, Dots, _band, _look, _png, _thousands
+from pipelines.figures import INK, STYLE, Array, Band, Dots, _band, _look, _png, _thousands, fitting
 
 COLUMNS = 3
 LEVEL_DASHES = (0, (4, 2))
@@ -84,7 +83,7 @@ def curves_of(panels: Sequence[Panel]) -> Figure:
         axes.set_visible(False)
     named = {handle.get_label(): handle for axes in every for handle in axes.get_legend_handles_labels()[0]}
     if named:
-        figure.legend(handles=list(named.values()), loc="outside upper left", ncols=_fitting(list(named)))
+        figure.legend(handles=list(named.values()), loc="outside upper left", ncols=fitting(list(named)))
     return figure
 
 
@@ -137,13 +136,3 @@ def ladder_of(panels: Sequence[Rungs]) -> Figure:
         if place + 1 == len(panels) or panels[place + 1].xlabel != panel.xlabel:
             axes.set_xlabel(panel.xlabel)
     return figure
-
-
-def _fitting(labels: Sequence[str], room: int = 92) -> int:
-    """Columns of a legend that is as wide as the figure: `room` letters, of which a handle takes seven."""
-    for count in range(len(labels), 1, -1):
-        rows = itertools.zip_longest(*[iter(labels)] * count, fillvalue="")
-        widths = [max(len(label) + 7 for label in column) for column in zip(*rows, strict=True)]
-        if sum(widths) <= room:
-            return count
-    return 1

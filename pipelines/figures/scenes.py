@@ -56,7 +56,7 @@ def above(panels: Sequence[Panel]) -> bytes:
         for axes in grid.flat[len(panels) :]:
             axes.set_visible(False)
         for axes, panel in zip(grid.flat, panels, strict=False):
-            _draw(axes, panel.scene._replace(low=tuple(low), high=tuple(high)))
+            surroundings(axes, panel.scene._replace(low=tuple(low), high=tuple(high)))
             axes.set_title(panel.title)
             alpha = max(0.25, 0.9 / math.sqrt(len(panel.paths)))
             for path in panel.paths:
@@ -83,7 +83,7 @@ def film(scene: Scene, path: Array, captions: Mapping[int, str]) -> Iterator[Arr
         figure.subplots_adjust(0.02, 0.02, 0.98, 0.9)
         canvas = FigureCanvasAgg(figure)
         axes = figure.subplots()
-        _draw(axes, scene)
+        surroundings(axes, scene)
         (trail,) = axes.plot([], [], color=PALETTE[0], lw=1.6, zorder=3)
         (agent,) = axes.plot([], [], "o", color=PALETTE[1], ms=9, mec="white", mew=1.2, zorder=5)
         caption = axes.set_title("", path_effects=HALO)
@@ -95,9 +95,30 @@ def film(scene: Scene, path: Array, captions: Mapping[int, str]) -> Iterator[Arr
             yield np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _draw(axes: Axes, scene: Scene) -> None:
+APART = 0.14  # of a cell, from one episode's line to the next
+
+
+def paths_apart(paths: Array) -> Array:
+    """`[K, H + 1, 2]`; in a grid, whose places are whole numbers, moved apart a little so that each episode shows."""
+    if not np.array_equal(paths, np.round(paths)):
+        return paths
+    shift = APART * (np.arange(len(paths)) - (len(paths) - 1) / 2)
+    return np.asarray(paths + shift[:, None, None])
+
+
+def episode_lines(axes: Axes, paths: Array) -> None:
+    """A colour for each episode of `paths [K, H + 1, 2]`, a dot where it began, a ring where it ended."""
+    for episode, path in enumerate(paths_apart(paths)):
+        colour = PALETTE[episode % len(PALETTE)]
+        axes.plot(*path.T, color=colour, lw=1.4, alpha=0.85, zorder=3, label=f"episode {episode + 1}")
+        axes.plot(*path[:1].T, "o", color=colour, ms=4, zorder=4)
+        axes.plot(*path[-1:].T, "o", mfc="none", mec=colour, ms=6, mew=1.4, zorder=5)
+
+
+def surroundings(axes: Axes, scene: Scene, outlined: bool = False) -> None:
+    """The scene, and axes that are as large as it; `outlined`: goals do not hide what lies under them."""
     for shape in scene.shapes:
-        _shape(axes, shape)
+        _shape(axes, shape, outlined)
     (x0, y0), (x1, y1) = scene.low, scene.high
     axes.set(xlim=(x0, x1), ylim=(y0, y1), aspect="equal")
     axes.grid(visible=False)
@@ -108,7 +129,7 @@ def _draw(axes: Axes, scene: Scene) -> None:
         spine.set_color(FAINT)
 
 
-def _shape(axes: Axes, shape: Shape) -> None:
+def _shape(axes: Axes, shape: Shape, outlined: bool) -> None:
     colour = COLOURS.get(shape.role, MUTED)
     goal = shape.role == "goal"
     numbers = shape.numbers
@@ -116,10 +137,10 @@ def _shape(axes: Axes, shape: Shape) -> None:
         axes.plot(numbers[::2], numbers[1::2], color=colour, lw=1.0 if shape.role == "floor" else 2.0, zorder=1)
         return
     style: dict[str, Any] = {
-        "facecolor": colour if shape.solid or goal else "none",
+        "facecolor": colour if (shape.solid or goal) and not (goal and outlined) else "none",
         "edgecolor": colour,
-        "alpha": 0.4 if goal else 1.0,
-        "linewidth": 1.0,
+        "alpha": 0.4 if goal and not outlined else 1.0,
+        "linewidth": 1.6 if goal and outlined else 1.0,
         "zorder": 2 if goal else 1,
     }
     if shape.kind == "circle":
