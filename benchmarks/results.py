@@ -30,7 +30,8 @@ SEEDS = {
     "mbml-umaze-goal": "0-4",
 }
 PRESET = "small"
-PICTURES = ("learning", "reference-ends", "method-ends", "scores", "sweep")
+BRIEF = ("mbml-disjoint", "mbml-umaze-goal")  # the README leaves the rest to benchmarks/results
+PICTURES = ("learning", "reference-ends", "method-ends", "scores", "sweep", "probe-mbml", "probe-neither")
 
 
 def omrl(*args: str) -> str:
@@ -100,12 +101,26 @@ def render(text: str, recipe: str, table: str) -> str:
     return pattern.sub(lambda match: f"{begin}\n{table.strip()}\n{end}", text)
 
 
+def brief(table: str) -> str:
+    """A table without what only a reader of benchmarks/results wants: all tasks one by one, and ids."""
+    blocks = re.split(r"\n\n+", table.strip())
+    gone = ("| task |", "Evaluations, by", "Probes, by", "- ")
+    kept = [block for block in blocks if not block.startswith(gone)]
+    return "\n\n".join(f"**{block[4:]}**" if block.startswith("### ") else block for block in kept)
+
+
+def shown(recipe: str, table: str) -> str:
+    """What the README shows of a recipe's table."""
+    whole = re.sub(r"^### .*\n", "", table, count=1)
+    return brief(whole) if recipe in BRIEF else whole
+
+
 def render_readme() -> None:
     text = README.read_text()
     for recipe in SEEDS:
         table = OUT / f"{recipe}.md"
         if table.exists():
-            text = render(text, recipe, re.sub(r"^### .*\n", "", table.read_text(), count=1))
+            text = render(text, recipe, shown(recipe, table.read_text()))
     README.write_text(text)
 
 

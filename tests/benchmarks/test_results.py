@@ -62,8 +62,46 @@ def test_committed_figures_name_their_artifacts(recipe: str) -> None:
 def test_the_readme_shows_the_committed_tables() -> None:
     text = results.README.read_text()
     for recipe in COMMITTED:
-        table = re.sub(r"^### .*\n", "", (results.OUT / f"{recipe}.md").read_text(), count=1)
-        assert results.render(text, recipe, table) == text
+        table = (results.OUT / f"{recipe}.md").read_text()
+        assert results.render(text, recipe, results.shown(recipe, table)) == text
+
+
+def test_a_brief_table_leaves_tasks_and_ids_out() -> None:
+    blocks = ["caption", "| method | all |\n| --- |\n| a | 1 |", "| task | a |\n| --- |\n| t | 1 |"]
+    blocks += ["Evaluations, by training seed:", "- a: 0 `x`\n- b: 0 `y`", "### a against", "words"]
+    whole = "\n\n".join(["### title\n\n" + blocks[0], *blocks[1:]])
+    assert results.shown("mbml-disjoint", whole) == "\n\n".join([*blocks[:2], "**a against**", "words"])
+    assert "| task |" in results.shown("time-point", whole)
+
+
+def _result(**low: float) -> dict:
+    """A result of the maze's recipe: MBML minus the others, each of the given low bound."""
+    names = {"contextual": "contextual BCQ", "pearl": "batch PEARL", "neither": "Neither", "truth": "ground truth"}
+    gaps = [{"other": names[k], "point": v + 0.05, "low": v, "high": v + 0.1, "n": 5} for k, v in low.items()]
+    return {"mbml-umaze-goal": {"table": {"differences": gaps}}}
+
+
+def test_mbml_must_be_above_each_of_its_baselines() -> None:
+    lines = targets.judge(_result(contextual=0.1, pearl=0.1, neither=0.1, truth=-0.1))
+    assert [line.split()[0] for line in lines] == ["reached"] * 4
+    lines = targets.judge(_result(contextual=-0.01, pearl=0.1, neither=0.1, truth=-0.2))
+    assert [line.split()[0] for line in lines] == ["MISSED", "reached", "reached", "MISSED"]
+
+
+def _two_goals(reads: float, worst: float) -> dict:
+    def cell(value: float) -> dict:
+        return {"point": value, "low": value - 0.05, "high": value + 0.05, "n": 5}
+
+    labels = {"MBML": (reads, worst), "Neither": (0.2, -0.5)}
+    rows = [{"label": k, "tasks": {"score": {"a": cell(0.9), "b": cell(w)}}} for k, (_, w) in labels.items()]
+    probes = [{"label": k, "reward_share": cell(r)} for k, (r, _) in labels.items()]
+    return {"mbml-disjoint": {"table": {"sections": [{"methods": rows}], "probes": probes}}}
+
+
+def test_on_two_goals_mbml_must_read_and_arrive() -> None:
+    assert all(line.startswith("reached") for line in targets.judge(_two_goals(0.9, 0.8)))
+    missed = [line for line in targets.judge(_two_goals(0.4, 0.3)) if line.startswith("MISSED")]
+    assert len(missed) == 2
 
 
 def test_render_replaces_what_stands_between_the_markers_and_nothing_else() -> None:
