@@ -20,6 +20,7 @@ Free of jax; stage and role names are judged by whoever knows the stages.
 """
 
 import copy
+import functools
 import graphlib
 from collections.abc import Collection, Sequence
 from importlib import resources
@@ -78,8 +79,10 @@ def as_list(value: str | Sequence[str]) -> list[str]:
     return [value] if isinstance(value, str) else list(value)
 
 
+@functools.cache
 def shipped() -> dict[str, dict[str, Any]]:
-    """Name -> what its YAML says, of every recipe that comes with omrl; of a file with variants, each of them."""
+    """Name -> what its YAML says, of every recipe that comes with omrl; of a file with variants, each of them. Read
+    once, and not to be changed."""
     folder = resources.files("pipelines.recipes")
     files = {entry.name: entry.read_text() for entry in folder.iterdir() if entry.name.endswith(".yaml")}
     found = {name: one for file, text in files.items() for name, one in recipes_in(text, file).items()}
@@ -136,8 +139,17 @@ def varied(data: dict[str, Any], variant: str, differences: dict[str, Any]) -> d
     """The recipe `data` with a variant's differences. A step of None is left out of it, and out of what took it."""
     steps = {name: step for name, step in merge(data["steps"], differences).items() if step is not None}
     _forget(steps, data["steps"].keys() - steps.keys())
-    own: dict[str, Any] = yaml.safe_load(yaml.safe_dump(data | {"steps": steps}).replace("{variant}", variant))
+    own: dict[str, Any] = _filled(data | {"steps": steps}, variant)
     return own | {"name": f"{data.get('name', '')}-{variant}"}
+
+
+def _filled(data: Any, variant: str) -> Any:
+    """A copy with `{variant}` in texts replaced."""
+    if isinstance(data, dict):
+        return {_filled(name, variant): _filled(value, variant) for name, value in data.items()}
+    if isinstance(data, list):
+        return [_filled(value, variant) for value in data]
+    return data.replace("{variant}", variant) if isinstance(data, str) else data
 
 
 def _forget(steps: dict[str, Any], gone: Collection[str]) -> None:

@@ -106,3 +106,13 @@ def test_time_has_its_recipes():
         page = recipe.steps["page"]
         assert (page.config["paper"], page.inputs["reports"]) == ("time", ["eval-time", "eval-cem", "eval-scratch"])
         assert recipe.steps["eval-scratch"].label == "SAC from scratch"
+
+
+def test_files_are_read_once_and_stay_as_they_are():
+    """Recipes take steps from each other: without it every one would read all files again."""
+    before = shipped()
+    text = repr(before)
+    for name in before:
+        load(name)
+    assert shipped() is before
+    assert repr(before) == text
