@@ -31,6 +31,7 @@ SEEDS = {
 }
 PRESET = "small"
 BRIEF = ("mbml-disjoint", "mbml-umaze-goal")  # the README leaves the rest to benchmarks/results
+BRIEF_PICTURES = ("learning", "scores", "probe-mbml", "probe-neither")
 PICTURES = ("learning", "reference-ends", "method-ends", "scores", "sweep", "probe-mbml", "probe-neither")
 
 
@@ -82,8 +83,9 @@ def run(recipe: str, extra: list[str]) -> None:
     (OUT / f"{recipe}.json").write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
     (OUT / f"{recipe}.md").write_text((page / "table.md").read_text())
     (OUT / f"{recipe}.csv").write_text((page / "table.csv").read_text())
+    wanted = BRIEF_PICTURES if recipe in BRIEF else (*PICTURES, "proposition")
     for png in sorted(page.glob("*.png")):
-        if png.stem.endswith(PICTURES) or png.stem == "proposition":
+        if png.stem.endswith(wanted):
             shutil.copy(png, OUT / f"{recipe}-{_plain(png.stem)}.png")
 
 
