@@ -94,13 +94,24 @@ def _mbml(result: dict[str, Any]) -> list[str]:
 def _disjoint(result: dict[str, Any]) -> list[str]:
     """The probe and where the goals are reached (MBML Figure 1)."""
     probes = {one["label"]: one["reward_share"] for one in result["table"]["probes"]}
-    rows, lines = dict(_rows(result)), []
+    lines = []
     for label, reads in (("MBML", True), ("Neither", False)):
-        share, worst = probes[label], min(rows[label]["tasks"]["score"].values(), key=lambda one: one["point"])
+        share, worse = probes[label], _worse(result, f"eval-{label.lower()}")
         wanted = share["low"] > HALF if reads else share["high"] < HALF
         lines.append(_line(wanted, f"disjoint: {label} reward share {_text(share)} {'>' if reads else '<'} {HALF}"))
-        arrives = worst["low"] > HALF if reads else worst["high"] < HALF
+        arrives = min(worse) > HALF if reads else max(worse) < HALF
+        seeds = ", ".join(f"{score:.2f}" for score in worse)
         lines.append(
-            _line(arrives, f"disjoint: {label} at its worse goal {_text(worst)} {'>' if reads else '<'} {HALF}")
+            _line(arrives, f"disjoint: {label} at each seed's worse goal {seeds}, all {'>' if reads else '<'} {HALF}")
         )
     return lines
+
+
+def _worse(result: dict[str, Any], step: str) -> list[float]:
+    """Each seed's score on the task that it does worst."""
+    scores = [
+        {k: v for k, v in one["metrics"].items() if k.startswith("score/")}
+        for one in result["steps"]
+        if one["step"] == step
+    ]
+    return [min(each.values()) for each in scores]

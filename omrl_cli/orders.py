@@ -128,7 +128,9 @@ def _candidates(role: Role, shelf: Shelf) -> str:
             f" and {len(cards) - CANDIDATES} more (`omrl ls --kind {role.kinds[0]}`)" if len(cards) > CANDIDATES else ""
         )
         return "there is " + ", ".join(shelf.alias(card.id) for card in cards[:CANDIDATES]) + more
-    makers = " or ".join(f"`omrl {name}`" for name, spec in STAGES.items() if spec.produces in role.kinds)
+    makers = " or ".join(
+        f"`omrl {spec.command or spec.name}`" for spec in STAGES.values() if spec.produces in role.kinds
+    )
     return f"there is none in {shelf.root} yet; {makers} makes one"
 
 

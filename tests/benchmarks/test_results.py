@@ -93,9 +93,13 @@ def _two_goals(reads: float, worst: float) -> dict:
         return {"point": value, "low": value - 0.05, "high": value + 0.05, "n": 5}
 
     labels = {"MBML": (reads, worst), "Neither": (0.2, -0.5)}
-    rows = [{"label": k, "tasks": {"score": {"a": cell(0.9), "b": cell(w)}}} for k, (_, w) in labels.items()]
     probes = [{"label": k, "reward_share": cell(r)} for k, (r, _) in labels.items()]
-    return {"mbml-disjoint": {"table": {"sections": [{"methods": rows}], "probes": probes}}}
+    steps = [  # two seeds, whose worse goals are not the same
+        {"step": f"eval-{k.lower()}", "metrics": {"score": 0.5, "score/a": one, "score/b": other}}
+        for k, (_, w) in labels.items()
+        for one, other in ((0.9, w), (w, 0.9))
+    ]
+    return {"mbml-disjoint": {"table": {"probes": probes}, "steps": steps}}
 
 
 def test_on_two_goals_mbml_must_read_and_arrive() -> None:
