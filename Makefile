@@ -59,6 +59,7 @@ smoke: $(STAMP) ## every stage once, tiny, in a store that is thrown away
 bench: $(STAMP) ## updates per second on this machine, beside peers (installed the first time); scaling with tasks
 	$(BIN)/python -m benchmarks.bench
 	$(BIN)/python -m benchmarks.learners
+	$(BIN)/python -m benchmarks.adapting
 	$(BIN)/python -m benchmarks.scaling
 
 results: $(STAMP) ## the README's tables with all their seeds (an hour or two; resumable)

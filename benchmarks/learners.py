@@ -32,6 +32,7 @@ from pipelines.core import platform
 from pipelines.core.configs.models import ModelConfig
 
 THREADS = 2  # of a peer
+OWN_SPACE = (Exploring, Believing)  # whose sizes name it
 Loaded = Load | Distilling | Recurrent | Exploring | Believing
 ALL: tuple[Loaded, ...] = (*LOADS, PUBLISHED, recurrent.PUBLISHED, *exploring.PUBLISHED, beliefs.PUBLISHED)
 PUBLISHED_RATE = 69.0  # steps a second of MBML's own reward ensemble on another machine of two cores
@@ -239,7 +240,7 @@ SPACES = f"; O {loads.SHAPE.obs}, A {loads.SHAPE.action}"
 def page(rows: Sequence[Row], said: dict[str, dict[str, Any]], effort: Effort) -> str:
     """The table, and below it sizes and versions."""
     sizes = [
-        f"{one.name:<9} {one.sizes}{'' if isinstance(one, Exploring | Believing) else SPACES}; {loads.ROWS:,} rows a task"
+        f"{one.name:<9} {one.sizes}{'' if isinstance(one, OWN_SPACE) else SPACES}; {loads.ROWS:,} rows a task"
         for one in ALL
         if one.name in {row.load for row in rows}
     ]

@@ -1,4 +1,4 @@
-"""What `omrl eval` reads of its options before it is an order: whose context, and whose seed."""
+"""What `omrl eval` reads of its options before it is an order: whose context and log, and whose seed."""
 
 from dataclasses import replace
 
@@ -26,7 +26,9 @@ def prepared(common: OneStage, policy: str | None, context: str | None) -> tuple
         common = replace(common, seed=card.seed)
     if context is None:
         return common, None
-    return common, own_log(common, card) if context == "own" else context.removeprefix(OFFLINE)
+    if context == "own":
+        return common, own_log(common, card, f"--context {OFFLINE}REF")
+    return common, context.removeprefix(OFFLINE)
 
 
 def _guess(context: str) -> str:
@@ -36,9 +38,17 @@ def _guess(context: str) -> str:
     )
 
 
-def own_log(common: OneStage, policy: Card) -> str:
+def adapted_with(common: OneStage, policy: str | None, protocol: str | None, log: str | None) -> str | None:
+    """The log that --protocol adapt weighs the rows of: the policy's own unless another is named. Raises InputMissing
+    where there is no own one."""
+    if policy is None or (log is None and protocol != "adapt") or log not in (None, "own"):
+        return log
+    return own_log(common, find_parent(spec_of("eval"), "policy", policy, common.shelf()), "make it again")
+
+
+def own_log(common: OneStage, policy: Card, otherwise: str) -> str:
     """A reference to the very log that a policy was learned from; a log's own agents have that log. Raises
-    InputMissing."""
+    InputMissing, `otherwise` its hint."""
     made_from = policy.parents.get("log")
     if made_from is None:
         return policy.ref
@@ -48,6 +58,4 @@ def own_log(common: OneStage, policy: Card) -> str:
         card = shelf.find(f"{made_from.id}@{generation}")
         if card.digest == made_from.digest:
             return card.ref
-    raise InputMissing(
-        f"the log {made_from.id} that {policy.id} was learned from is not there", "--context offline:REF"
-    )
+    raise InputMissing(f"the log {made_from.id} that {policy.id} was learned from is not there", otherwise)

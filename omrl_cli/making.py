@@ -163,11 +163,13 @@ def metatrain(
 
         making_both.run(common, {role: ref for role, (ref,) in refs.items()}, algorithm or method)
         return
-    if log is None:
-        raise InputMissing(
-            "metatrain needs --log, a replay-log", "or --online and --set family=NAME, to learn while it is collected"
-        )
-    _stage("metatrain", common, refs, {"algorithm": algorithm or method})
+    try:
+        _stage("metatrain", common, refs, {"algorithm": algorithm or method})
+    except InputMissing as missing:
+        if log is not None:
+            raise
+        also = "or --online and --set family=NAME, to learn while it is collected"
+        raise InputMissing(missing.cause, f"{missing.hint}; {also}") from missing
 
 
 @command(app, OneStage, name="eval")
@@ -182,7 +184,8 @@ def evaluate(
         str | None,
         field(
             "protocol",
-            "zero-shot, episodes (trials of several in one task), look (one of them, kept whole) or probe (see --probe).",
+            "zero-shot, episodes (trials of several in one task), adapt (MQL, to one episode), look (a trial, kept "
+            "whole) or probe (see --probe).",
         ),
     ] = None,
     episodes: Annotated[int | None, field("episodes", "Episodes per task, or trials of them.")] = None,
@@ -203,6 +206,9 @@ def evaluate(
     checkpoint: Annotated[
         str | None, field("checkpoint", "last, best-on-train or best-on-test: which snapshot plays.")
     ] = None,
+    log: Annotated[
+        str | None, role("log", "Protocol adapt: the log that the policy was learned from; own, if left out.")
+    ] = None,
     probe: Annotated[
         str | None, role("probe", "A replay-log: whether the encoder reads its rewards, or states and actions.")
     ] = None,
@@ -216,8 +222,10 @@ def evaluate(
     """Play a policy on the tasks of a split: policy -> report."""
     from omrl_cli import evaluating
 
-    common, log = evaluating.prepared(common, policy, context)
-    refs = {"policy": [policy], "context": [log], "probe": [probe], "relabelled": [relabelled], "belief": [belief]}
+    common, shown = evaluating.prepared(common, policy, context)
+    log = evaluating.adapted_with(common, policy, protocol, log)
+    refs = {"policy": [policy], "context": [shown], "log": [log], "probe": [probe], "relabelled": [relabelled]}
+    refs |= {"belief": [belief]}
     fields = {"split": split, "protocol": protocol, "episodes": episodes, "trial_episodes": trial_episodes}
     fields |= {"counted": counted, "context_rows": context_rows, "checkpoint": checkpoint}
     _stage("eval", common, refs, fields)

@@ -6,7 +6,7 @@
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -114,9 +114,9 @@ def narrowing(trials: Sequence[Trial], parts: Mapping[str, float]) -> bytes:
 
 def narrowing_of(trials: Sequence[Trial], parts: Mapping[str, float]) -> Figure:
     """The figure that `narrowing` makes bytes of."""
-    side = 6.7 / len(parts)
+    side = 6.6 / len(parts)
     tall = max(_tall(trial) for trial in trials)
-    figure = Figure(figsize=(7.0, (side * tall + 0.3) * len(trials) + 0.3), layout="constrained")
+    figure = Figure(figsize=(7.0, (side * tall + 0.05) * len(trials) + 0.25), layout="constrained")
     grid = figure.subplots(len(trials), len(parts), squeeze=False)
     for row, (line, trial) in enumerate(zip(grid, trials, strict=True)):
         for axes, (name, part) in zip(line, parts.items(), strict=True):
@@ -125,7 +125,7 @@ def narrowing_of(trials: Sequence[Trial], parts: Mapping[str, float]) -> Figure:
             _believed(axes, trial, number)
             if row == 0:
                 axes.set_title(name, loc="center")
-        line[0].set_ylabel("\n".join(textwrap.wrap(trial.title, 22)), fontsize=8.5)
+        line[0].set_ylabel("\n".join(textwrap.wrap(trial.title, 15)), fontsize=8.5)
     return figure
 
 
@@ -221,9 +221,11 @@ def density_of(panels: Sequence[Visits], squares: int = 60) -> Figure:
     every = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, panel in zip(every, panels, strict=False):
         (x0, y0), (x1, y1) = panel.scene.low, panel.scene.high
-        sides = max(x1 - x0, y1 - y0) / squares
-        edges = [np.arange(low, high + sides, sides) for low, high in ((x0, x1), (y0, y1))]
-        found, *_ = np.histogram2d(*panel.points.T, bins=edges)
+        whole = np.array_equal(panel.points, np.round(panel.points))  # a grid's: a square is a cell
+        sides = 1.0 if whole else max(x1 - x0, y1 - y0) / squares
+        bounds = ((np.floor(x0) + 0.5, x1), (np.floor(y0) + 0.5, y1)) if whole else ((x0, x1), (y0, y1))
+        edges: Any = [np.arange(low, high + sides, sides) for low, high in bounds]
+        found, *_ = np.histogram2d(panel.points[:, 0], panel.points[:, 1], bins=edges)
         seen = np.ma.masked_equal(found.T / max(found.sum(), 1), 0)
         axes.pcolormesh(*edges, seen, cmap="viridis", norm=LogNorm(), zorder=1, rasterized=True)
         surroundings(axes, panel.scene, outlined=True)

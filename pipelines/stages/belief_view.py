@@ -37,9 +37,6 @@ Blank = Callable[[Transition], Array | None]  # rows [...] -> [...] bool, see `a
 # ---- the pass --------------------------------------------------------------------------------------------------------
 
 
-NEVER: Blank = lambda row: None
-
-
 def view_of(
     encoder: Encoder,
     coder: Coder,
@@ -48,7 +45,7 @@ def view_of(
     count: Array,
     length: int,
     together: int,
-    blank: Blank = NEVER,
+    blank: Blank | None = None,
 ) -> View:
     """Of one task's log, whose `count` trials lie at the rows `first [M + 1]` (`samplers.Trials`), none longer than
     `length`; `together` of them run side by side. The belief begins anew before rows that `blank` says."""
@@ -57,7 +54,7 @@ def view_of(
 
     def one(number: Array) -> Array:
         trial = logged_trials(alone, where, jnp.zeros_like(number), number, length)
-        hidden = encoder.filter(coder, trial.row, trial.next_flag, blank(trial.row))
+        hidden = encoder.filter(coder, trial.row, trial.next_flag, blank(trial.row) if blank else None)
         return jnp.concatenate(encoder.belief(coder, hidden), -1)
 
     found = jax.lax.map(one, numbers, batch_size=together)  # [M, L + 1, 2 Z]
@@ -70,7 +67,7 @@ def view_of(
 
 
 def views(
-    encoder: Encoder, coder: Coder, space: Space, logs: Log, where: Trials, length: int, blank: Blank = NEVER
+    encoder: Encoder, coder: Coder, space: Space, logs: Log, where: Trials, length: int, blank: Blank | None = None
 ) -> View:
     """`[T, ...]` in numpy, of the logs `[T, ...]` in the units of `space`."""
     axis = TaskAxis(where.size.shape[0])

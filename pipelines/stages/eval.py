@@ -3,8 +3,8 @@
 Returns per task, normalised scores, and the value gap: Q(s0, a0) minus the discounted return of the same policy from
 s0. Snapshots are evaluated too, so that return and value over training can be drawn without touching an environment
 during training. How episodes follow each other, which of them count, what is shown first and which snapshot plays is
-the protocol's (`protocols`, `contexts`); what the encoder reads is the probe's (`probing`), a trial kept whole the
-look's (`looking`).
+the protocol's (`protocols`, `contexts`, `adapting`); what the encoder reads is the probe's (`probing`), a trial kept
+whole the look's (`looking`).
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from pipelines.core.learn import stage_key
 from pipelines.core.names import slug
 from pipelines.core.types import Task, TaskFamily
 from pipelines.core.work import Product, Work
-from pipelines.stages import looking, probing, protocols
+from pipelines.stages import adapting, looking, probing, protocols
 from pipelines.stages.protocols import player as player
 from pipelines.stages.seating import Bench, tasks_of
 from pipelines.stages.seating import assign as assign
@@ -64,12 +64,14 @@ def evaluate(bench: Bench, tasks: tuple[Task, ...], checkpoint: protocols.Checkp
     out |= {"episode_returns": played.each} if played.each is not None else {}
     out |= {"episode_success": played.success} if played.success is not None else {}
     out |= {"checkpoint_return": checkpoint.returns} if checkpoint else {}
+    out |= adapting.arrays(played.adapted) if played.adapted else {}
     steps = bench.steps if config.curve_episodes else np.zeros(0, np.int32)
     curve = {name: np.zeros((0, len(tasks)), np.float32) for name in ("return", "value", "discounted")}
     if len(steps):
         seen = bench.seat(tasks, config.curve_episodes, curve_key).along(bench.snapshots, len(steps))
         found = [[protocols.means(getattr(one, name)) for one in seen] for name in ("returns", "value", "discounted")]
         curve = {name: np.stack(values) for name, values in zip(curve, found, strict=True)}
+        curve |= adapting.curves([one.adapted for one in seen]) if played.adapted else {}
     return out | {"curve_step": steps} | {f"curve_{name}": values for name, values in curve.items()}
 
 
@@ -97,7 +99,7 @@ def run(work: Work) -> Product:
     of = made.get("split", "train")  # of a log's own agents
     tasks = tasks_of(family, config.split, (task["id"] for task in policy.card.tasks), of)
     label = label_of(config, made)
-    bench = Bench(config, work.seed, policy, family, work.inputs.get("context"))
+    bench = Bench(config, work.seed, policy, family, work.inputs.get("context"), work.inputs.get("log"))
     bench.check_context(tasks, label)  # what may refuse goes before what takes long
     probed = probing.look(work, label) if "probe" in work.inputs else None
     checkpoint = bench.choose()
@@ -105,18 +107,20 @@ def run(work: Work) -> Product:
     references = [family.references(task) for task in tasks]
     for name in ("random", "oracle", "ceiling"):
         arrays[f"{name}_return"] = np.asarray([one[name] for one in references], np.float64)
-    context = bench.context
+    context, adapter = bench.context, bench.adapter
+    given = context or adapter
     extra = {
         "label": label,
         "family": family.name,
         **own.on_card(family.name),
         "split": config.split,
-        "protocol": protocols.in_words(config, context.words if context else ""),
+        "protocol": protocols.in_words(config, given.words if given else ""),
         "episodes": config.episodes,
         "horizon": family.horizon,
         "discount": family.discount,
         **protocols.on_card(config, context.on_card() if context else None, checkpoint),
     }
+    extra |= {"adapt": adapter.on_card()} if adapter else {}
     metrics = scores(arrays, tasks)
     if known := of_trials(config, family, tasks):
         extra["trial_references"] = known
@@ -139,7 +143,7 @@ def scores(arrays: dict[str, Any], tasks: tuple[Task, ...]) -> dict[str, float]:
     """Mean return; of trials that of each episode, their sum and how often each reached the goal; (J - J_random) /
     (J_oracle - J_random) per task and on average where both are known; value gap."""
     low, high = arrays["random_return"], arrays["oracle_return"]
-    found = {"return": float(arrays["returns"].mean())}
+    found = {"return": float(arrays["returns"].mean())} | adapting.metrics(arrays)
     if (each := arrays.get("episode_returns")) is not None:
         found |= {f"return/episode {k + 1}": float(each[..., k].mean()) for k in range(each.shape[-1])}
         found["return/sum"] = float(each.sum(-1).mean())

@@ -146,7 +146,7 @@ def _believed(
     encoder = model.make_encoder(config, space)
     rows, flag, held = in_a_row(played, config.trial_episodes)
     along = jax.jit(jax.vmap(lambda *trial: beliefs_along(encoder, coder, *trial)))
-    found = Belief(*map(np.asarray, along(rows_to_unit(family.space, rows), flag, held)))
+    found: Belief = jax.tree.map(np.asarray, along(rows_to_unit(family.space, rows), flag, held))
     if not all(np.isfinite(leaf).all() for leaf in found):
         raise StageFailed("the belief is not finite", "learn the belief-model again")
     moment = np.unique(np.linspace(0, flag.shape[1], min(MOMENTS, flag.shape[1]) + 1).round().astype(np.int32))

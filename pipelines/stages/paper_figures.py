@@ -1,6 +1,5 @@
-"""The figures of the two distillation papers, each from what was given to the report, or one line that says what it
-lacks: tiMe's Figures 2 and 3 (arXiv:1909.11373), MBML's Figures 2 and 4 to 8 (Li et al. 2020).
-No jax.
+"""The figures of the papers, each from what was given to the report, or one line that says what it lacks: here tiMe's
+Figures 2 and 3 (arXiv:1909.11373) and MBML's Figures 2 and 4 to 8 (Li et al. 2020), in `borel_figures` BOReL's.
 
 Bands and bars are over training seeds: of each seed the mean over tasks, or one task's where it has a panel of its own.
 S seeds, N points of a curve, T tasks.
@@ -9,59 +8,25 @@ S seeds, N points of a curve, T tasks.
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from pipelines.core.configs.report import ReportConfig
-from pipelines.core.statistics import Interval, band, interval
+from pipelines.core.statistics import band, interval
 from pipelines.figures import Band, Dots
 from pipelines.figures.panels import Level, Line, Panel, Rungs, curves, ladder
-from pipelines.stages.report_figures import Picture, along, hue, over, prefix_of, shown
-from pipelines.stages.results import Row, Section
+from pipelines.stages import borel_figures
+from pipelines.stages.paper_given import Found as Found
+from pipelines.stages.paper_given import Given as Given
+from pipelines.stages.paper_given import dot_of, of_all, picture, rows_of
+from pipelines.stages.report_figures import along, prefix_of, shown
+from pipelines.stages.results import Row
 
 TOY = ("-learning.png", "-reference-ends.png", "-method-ends.png")  # what Figure 2 of tiMe is made of
 ABLATIONS = (
     *("ground_truth", "no_triplet", "no_relabelling", "neither", "no_ensemble"),
     *("margin_0", "margin_4", "margin_8"),
 )
-
-
-class Found(NamedTuple):
-    """What a figure came to: pictures of its own, names of files that show it, and what it lacks, one line each."""
-
-    figure: str
-    pictures: tuple[Picture, ...] = ()
-    files: tuple[str, ...] = ()
-    lacks: tuple[str, ...] = ()
-
-    @property
-    def lines(self) -> list[str]:
-        """What is left out, as a person reads it."""
-        there = self.pictures or self.files
-        return [f"{self.figure} {'lacks' if there else 'is left out: it lacks'} {one}" for one in self.lacks]
-
-
-@dataclass(frozen=True)
-class Given:
-    """Everything that the report was given."""
-
-    config: ReportConfig
-    sections: Sequence[Section]
-    drawn: Sequence[Picture]  # what is on the page anyway
-    policies: Sequence[Any] = ()  # meta-policies
-    relabelled: Sequence[Any] = ()  # relabelled-logs
-
-    def hue(self, label: str) -> int:
-        return hue(self.config, (), label)
-
-    def of(self, split: str) -> list[Section]:
-        return [section for section in self.sections if section.split == split]
-
-    def wanted(self, label: str, split: str, how: str) -> str:
-        """What to say of an evaluation that is not there."""
-        return f"an evaluation labelled {label!r} on {split} tasks ({how})"
 
 
 def found_in(given: Given) -> list[Found]:
@@ -85,19 +50,6 @@ def level_of(given: Given, row: Row, task: int | None = None) -> Level:
     """The return at the end, of one task or a mean over all."""
     found = row.returns[-1 if task is None else task]
     return Level(shown(row), given.hue(row.label), *found[:3])
-
-
-def rows_of(section: Section, labels: Sequence[str]) -> list[Row]:
-    return [row for label in labels if (row := section.row(label))]
-
-
-def of_all(sections: Sequence[Section]) -> str:
-    """What bands and bars are, for a caption."""
-    return over([row for section in sections for row in section.rows])
-
-
-def picture(name: str, title: str, caption: str, png: bytes) -> tuple[Picture]:
-    return (Picture(f"{name}.png", title, caption, png),)
 
 
 # ---- tiMe ------------------------------------------------------------------------------------------------------------
@@ -254,7 +206,7 @@ def mbml_6(given: Given) -> Found:
             continue
         used.append(section)
         seen |= {row.label for row in rows}
-        dots = [_dot(given, row, row.returns[-1]) for row in [whole, *rows]]
+        dots = [dot_of(given, row, row.returns[-1]) for row in [whole, *rows]]
         panels.append(Rungs(section.title, dots, "return"))
     if not panels:
         some = ", ".join(repr(part) for part in parts)
@@ -265,10 +217,6 @@ def mbml_6(given: Given) -> Found:
     some = ", ".join(repr(part) for part in parts if part not in seen)
     lacks = (f"evaluations on test tasks labelled {some} (omrl eval)",) if some else ()
     return Found("Figure 6", picture("figure-6", "Figure 6", text, ladder(panels)), lacks=lacks)
-
-
-def _dot(given: Given, row: Row, cell: Interval) -> Dots:
-    return Dots(shown(row), given.hue(row.label), *(np.array(value) for value in cell[:3]))
 
 
 def mbml_7(given: Given) -> Found:
@@ -331,4 +279,5 @@ def mbml_8(given: Given) -> Found:
 FIGURES: dict[str, tuple[Callable[[Given], Found], ...]] = {
     "time": (time_2, time_3),
     "mbml": (mbml_2, mbml_4, mbml_5, mbml_6, mbml_7, mbml_8),
+    "borel": borel_figures.FIGURES,
 }

@@ -33,6 +33,7 @@ class Played(NamedTuple):
     path: Any  # [T, P, H + 1, 2] of the episode, or of the last that counts
     each: Any = None  # [T, P, K] the returns of all episodes of a trial
     success: Any = None  # [T, P, K] bool, whether the goal was reached in it; None where rewards do not say
+    adapted: Any = None  # adapting.Adapted, where policies adapted first
 
 
 Play = Callable[..., Played]  # (acting [T, ...], keys [T], *context [T, P, C, ...]), all on the devices
@@ -68,7 +69,7 @@ def play_of(
     config: EvalConfig, family: TaskFamily, policy: Policy, num_runs: int, axis: TaskAxis, tasks: tuple[Task, ...]
 ) -> Play:
     """What the config's protocol plays: `num_runs` episodes, or trials, of each task."""
-    if config.protocol == "zero-shot":
+    if config.protocol in ("zero-shot", "adapt"):
         single = player(family, policy, family.discount, num_runs, axis, tasks)
 
         def episodes(*args: Any) -> Played:

@@ -37,6 +37,7 @@ class StageSpec:
     version: int = 1
     module: str = ""  # where its `run` is, if not in one of its name
     divided: bool = False  # whether several processes share its tasks
+    command: str = ""  # how it is run, if not by its name
 
     def load(self) -> Callable[[Work], Product]:
         """The stage's `run`; imports jax."""
@@ -56,12 +57,6 @@ STAGES: dict[str, StageSpec] = {
             configs.CollectConfig,
             "replay-log",
             divided=True,
-        ),
-        StageSpec(
-            "online",
-            "one policy learned across tasks while they are collected (the first half of `metatrain --online`)",
-            OnlineConfig,
-            "replay-log",
         ),
         StageSpec("import", "logs that somebody else wrote", ImportConfig, "replay-log", module="import_"),
         StageSpec(
@@ -96,6 +91,13 @@ STAGES: dict[str, StageSpec] = {
             },
         ),
         StageSpec(
+            "online",
+            "one policy learned across tasks while they are collected (the first half of `metatrain --online`)",
+            OnlineConfig,
+            "replay-log",
+            command="metatrain --online",
+        ),
+        StageSpec(
             "distill",
             "one policy from logs and per-task policies (tiMe, MBML)",
             configs.DistillConfig,
@@ -122,6 +124,7 @@ STAGES: dict[str, StageSpec] = {
             {
                 "policy": Role(("meta-policy", "policy-set", "replay-log")),
                 "context": Role(("replay-log",), required=False),
+                "log": Role(("replay-log",), required=False),
                 "probe": Role(("replay-log",), required=False),
                 "relabelled": Role(("relabelled-log",), required=False),
                 "belief": Role(("belief-model",), required=False),

@@ -18,7 +18,7 @@ import numpy as np
 from pipelines import rollouts
 from pipelines.core import own
 from pipelines.core.configs.relabel import ReplayConfig
-from pipelines.core.errors import UsageError
+from pipelines.core.errors import UsageError, WrongKind
 from pipelines.core.learn import stage_key, task_keys
 from pipelines.core.names import slug
 from pipelines.core.taskmap import TaskAxis
@@ -53,6 +53,9 @@ def run(work: Work) -> Product:
     policies = work.inputs["policies"]
     card = policies.card
     tasks = tuple(Task.from_json(task) for task in card.tasks)
+    if card.extra["algorithm"] in learners.SHARED:
+        cause = f"the tasks of {card.id} share one policy: there is none of each to be played in the others"
+        raise WrongKind(cause, "`omrl collect` makes a log of one agent per task")
     learners.want_tasks(tasks, 1 if config.own else 2, "replay")
     acting, updates = agents(policies, config.snapshot)
     family = registry.find(card.extra["family"])

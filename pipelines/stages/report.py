@@ -83,7 +83,7 @@ def _paper(work: Work, table: Sequence[Section], drawn: Sequence[Picture]) -> li
     config: Any = work.config
     if config.paper is None:
         return []
-    more = (work.inputs.get(role, ()) for role in ("policies", "relabelled"))
+    more = (work.inputs.get(role, ()) for role in ("policies", "relabelled", "reports", "logs"))
     found = paper_figures.found_in(paper_figures.Given(config, table, drawn, *more))
     for one in found:
         for line in one.lines:

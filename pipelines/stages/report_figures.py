@@ -23,7 +23,8 @@ CURVES = ("curve_return", "curve_discounted", "curve_value")
 
 
 class Picture(NamedTuple):
-    """A figure: `name` is its file, `caption` says what there is to see, `wide` gives it a row of its own."""
+    """A figure: `name` is its file, `caption` says what there is to see, `png` its bytes (a film's are a GIF's), `wide`
+    gives it a row of its own."""
 
     name: str
     title: str
@@ -34,7 +35,8 @@ class Picture(NamedTuple):
     @property
     def data(self) -> str:
         """The picture as a data URI."""
-        return "data:image/png;base64," + base64.b64encode(self.png).decode()
+        kind = "gif" if self.png.startswith(b"GIF8") else "png"
+        return f"data:image/{kind};base64,{base64.b64encode(self.png).decode()}"
 
 
 def draw(config: ReportConfig, section: Section) -> Iterator[Picture]:

@@ -5,16 +5,19 @@ from typing import Any
 
 from pipelines.core.configs.report import ReportConfig
 from pipelines.stages import tables
-from pipelines.stages.paper_figures import Found
+from pipelines.stages.paper_given import Found
 
-NAMES = {"time": "tiMe", "mbml": "MBML"}
+NAMES = {"time": "tiMe", "mbml": "MBML", "borel": "BOReL"}
 
 
 def as_text(config: ReportConfig, found: Sequence[Found]) -> str:
     """For a terminal; empty without a paper."""
     if config.paper is None:
         return ""
-    return "\n".join(["", f"Figures of {NAMES[config.paper]}", *map(tables.wrap, _listed(found))]) + "\n"
+    blocks = [["", f"Figures of {NAMES[config.paper]}", *map(tables.wrap, _listed(found))]]
+    with_table = [one for one in found if one.table]
+    blocks += [["", one.figure, tables.wrap(one.caption), "", *tables.drawn(one.table)] for one in with_table]
+    return "\n".join(line for block in blocks for line in block) + "\n"
 
 
 def as_markdown(config: ReportConfig, found: Sequence[Found]) -> str:
@@ -22,12 +25,19 @@ def as_markdown(config: ReportConfig, found: Sequence[Found]) -> str:
     if config.paper is None:
         return ""
     listed = "\n".join(f"- {line}" for line in _listed(found))
-    return f"\n### Figures of {NAMES[config.paper]}\n\n{listed}\n"
+    blocks = [f"### Figures of {NAMES[config.paper]}", listed]
+    for one in found:
+        blocks += [f"{one.figure}. {one.caption}", tables.markdown(one.table)] if one.table else []
+    return "\n" + "\n\n".join(blocks) + "\n"
 
 
 def as_json(config: ReportConfig, found: Sequence[Found]) -> dict[str, Any]:
-    """By figure: the files that show it, and what it lacks."""
-    figures = [{"figure": one.figure, "files": names_of(one), "lacks": list(one.lacks)} for one in found]
+    """By figure: the files that show it, its table, and what it lacks."""
+    figures = [
+        {"figure": one.figure, "files": names_of(one), "lacks": list(one.lacks)}
+        | ({"table": [list(row) for row in one.table]} if one.table else {})
+        for one in found
+    ]
     return {"paper": config.paper, "figures": figures}
 
 

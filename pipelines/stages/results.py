@@ -5,6 +5,7 @@ training seeds with its bootstrap interval. S seeds, T tasks, P episodes, H step
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 PROTOCOL = ("protocol", "episodes", "horizon", "discount")
 NAME_WIDTH = 14  # characters of a task in a table
+DEGREES = re.compile(r"(-?\d+(?:\.\d+)?)deg")  # a task's name, where it is an angle
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,12 @@ class Run:
         """The sum over a trial's episodes, of what is Bayes-optimal; NaN where that is not known."""
         best = self.card.extra.get("trial_references", {}).get("bayes", math.nan)
         return math.nan if self.each is None else float(self.each.sum()) / best
+
+    @property
+    def adapting(self) -> dict[str, float]:
+        """What its card says of adaptation, `adapt/` left out of the names; empty where nothing adapted."""
+        metrics = getattr(self.card, "metrics", None) or {}
+        return {name.removeprefix("adapt/"): value for name, value in metrics.items() if name.startswith("adapt/")}
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -168,6 +176,13 @@ class Row:
         return out | ({"bayes_fraction": interval(fraction)} if np.isfinite(fraction).all() else {})
 
     @cached_property
+    def adapting(self) -> dict[str, Interval]:
+        """Over seeds: the mean return before adapting, what each task gained, how far tasks are spread before and
+        after, and beta, ESS and lambda; empty where nothing adapted."""
+        found = [run.adapting for run in self.runs]
+        return {f"adapt_{name}": interval(np.array([one[name] for one in found])) for name in found[0]}
+
+    @cached_property
     def gap(self) -> Interval:
         """Mean over seeds; `low` and `high` are the least and greatest seed, not an interval of confidence."""
         gaps = np.array([run.gap for run in self.runs])
@@ -252,6 +267,8 @@ class Section:
 def task_name(task: Mapping[str, Any]) -> str:
     """`90°` for a task that is an angle, else its name, at most `NAME_WIDTH` characters of it."""
     angle, name = task.get("params", {}).get("angle"), str(task["name"])
+    if said := DEGREES.fullmatch(name):  # whatever its params count in
+        angle = float(said[1])
     if angle is not None:
         return f"{angle:.3g}°"
     return name if len(name) <= NAME_WIDTH else f"{name[: NAME_WIDTH - 1]}…"

@@ -13,7 +13,7 @@ from pipelines.core.learn import stage_key, task_keys
 from pipelines.core.taskmap import TaskAxis
 from pipelines.core.trees import from_dict
 from pipelines.core.types import Algorithm, Task, TaskFamily, task_rows
-from pipelines.stages import contexts, learners, protocols
+from pipelines.stages import adapting, contexts, learners, protocols
 
 
 def assign(tasks: tuple[Task, ...], trained: tuple[Task, ...], match: str) -> list[int]:
@@ -63,13 +63,22 @@ class Seat:
     chosen: list[int] | None  # each task's policy among those of a policy-set; None: one policy for all
     play: protocols.Play
     context: tuple[Any, ...]  # ([T, P, C, ...],) or ()
+    rounds: adapting.Rounds | None = None  # what comes before, of one policy for all
 
     def final(self, acting: Any) -> protocols.Played:
         """The acting state(s) of an artifact play."""
-        return self.play(self.axis.put(spread_over(acting, self.chosen, self.axis.num_tasks)), self.keys, *self.context)
+        spread = self.axis.put(spread_over(acting, self.chosen, self.axis.num_tasks))
+        played = self.play(spread, self.keys, *self.context)
+        if self.rounds is None:
+            return played
+        adapted, told = self.rounds.run(acting)
+        after = self.play(adapted, self.keys)
+        return after._replace(adapted=adapting.Adapted(played.returns, *told))
 
     def along(self, snapshots: Any, num_snapshots: int) -> list[protocols.Played]:
         """All of `snapshots`, [S, ...] or [S, T, ...], one after the other by one program and with the same luck."""
+        if self.rounds is not None:
+            return [self.final(protocols.snapshot(snapshots, s)) for s in range(num_snapshots)]
         if self.chosen is not None:
             snapshots = jax.tree.map(lambda leaf: np.swapaxes(leaf, 0, 1), snapshots)
         spread = self.axis.put(spread_over(snapshots, self.chosen, self.axis.num_tasks))
@@ -80,14 +89,22 @@ class Seat:
 class Bench:
     """A policy and the family that it is evaluated on."""
 
-    def __init__(self, config: EvalConfig, seed: int, policy: Any, family: TaskFamily, log: Any = None) -> None:
-        """`policy` is an artifact that acts, `log` the replay-log that contexts come from, if any do."""
+    def __init__(
+        self, config: EvalConfig, seed: int, policy: Any, family: TaskFamily, log: Any = None, source: Any = None
+    ) -> None:
+        """`policy` is an artifact that acts, `log` the replay-log that contexts come from, if any do, `source` the one
+        that it was learned from and adapts with."""
         extra = policy.card.extra
         self.config, self.seed, self.family = config, seed, family
         self.algorithm: Algorithm = learners.make(extra["algorithm"], extra["agent"], family.space, family.discount)
         self._shared = extra["algorithm"] in learners.SHARED
         self._trained = tuple(Task.from_json(task) for task in policy.card.tasks)
         self.context = contexts.Context(config, policy, log, family.space, seed) if log is not None else None
+        self.adapter = None
+        if config.protocol == "adapt":
+            self.adapter = adapting.Adapter(config.adapt, seed, policy, source, family)
+        elif source is not None:
+            raise UsageError(f"protocol={config.protocol} adapts nothing and reads no --log", "--protocol adapt")
         arrays = policy.arrays()
         self.acting = learners.acting_of(policy, self.algorithm.acting_type)
         self.steps = arrays.get("snapshot_step", np.zeros(0, np.int32))  # [S]
@@ -99,7 +116,8 @@ class Bench:
         axis = TaskAxis(len(tasks), self.config.mapping)
         play = protocols.play_of(self.config, self.family, self.algorithm.policy, num_runs, axis, tasks)
         context = () if self.context is None else (axis.put(self.context.draw(tasks, num_runs)),)
-        return Seat(axis, axis.put(task_keys(key, [task.id for task in tasks])), chosen, play, context)
+        rounds = None if self.adapter is None else self.adapter.over(tasks, axis)
+        return Seat(axis, axis.put(task_keys(key, [task.id for task in tasks])), chosen, play, context, rounds)
 
     def check_context(self, tasks: tuple[Task, ...], label: str) -> None:
         """Raises UsageError for a context that is not there, or that the policy would not remember."""

@@ -20,6 +20,16 @@ MOST_EPISODES = 6  # more than this are left to the page
 EXPLORING = {"episode_1_success": "goal in\nepisode 1", "bayes_fraction": "of Bayes-\noptimal"}
 
 
+# columns beside those of the returns before and after adapting -> their heads
+ADAPTING = {
+    "adapt_spread_before": "spread of\ntasks before",
+    "adapt_spread_after": "and\nafter",
+    "adapt_beta": "beta",
+    "adapt_ess": "ESS",
+    "adapt_lambda": "lambda",
+}
+
+
 class Record(NamedTuple):
     """One line of the tidy table. `task` is `all` for the whole split; for `value_gap`, low and high are the least and
     greatest seed; everywhere else they are the bootstrap interval."""
@@ -44,7 +54,7 @@ def records(table: Sequence[Section]) -> Iterator[Record]:
             for stat, cells in stats.items():
                 for task, cell in zip([*section.tasks, "all"], cells, strict=False):
                     yield record(section, row, task, stat, cell)
-            for stat, cell in (row.each | row.exploring).items():
+            for stat, cell in (row.each | row.exploring | row.adapting).items():
                 yield record(section, row, "all", stat, cell)
             yield record(section, row, "all", "value_gap", row.gap)
         for name, (scores, returns) in section.references.items():
@@ -106,7 +116,7 @@ def _method(section: Section, row: Row) -> dict[str, Any]:
             for stat, cells in per_task.items()
             if cells
         },
-        "all": {stat: cell(value) for stat, value in (whole | row.each | row.exploring).items()},
+        "all": {stat: cell(value) for stat, value in (whole | row.each | row.exploring | row.adapting).items()},
     }
 
 
@@ -149,6 +159,22 @@ def by_episode(section: Section, bounded: bool = True) -> list[list[str]]:
         *each, total, mean = [_stacked(cell, 1) if bounded else number(cell.point, 1) for cell in cells]
         known = [_stacked(row.exploring[name], 2) if name in row.exploring else "" for name in more]
         lines.append([row.label, *each, *[""] * (most - len(each)), mean, total, *known])
+    return lines
+
+
+def adapted(section: Section, bounded: bool = True) -> list[list[str]]:
+    """Raw returns before and after adapting, what a task gained (paired), how far tasks are spread, and what the rows
+    of the meta-training log were worth, header first: one line per method that adapted, none if no one did."""
+    rows = [row for row in section.rows if row.adapting]
+    if not rows:
+        return []
+    lines = [["method", "before", "gain", "after", *ADAPTING.values()]]
+    for row in rows:
+        found = row.adapting
+        cells = [found["adapt_before"], found["adapt_gain"], row.returns[-1]]
+        texts = [(cell, 1) for cell in cells] + [(found[name], 2) for name in ADAPTING]
+        shown = [_stacked(cell, digits) if bounded else number(cell.point, digits) for cell, digits in texts]
+        lines.append([row.label, *shown])
     return lines
 
 
@@ -222,6 +248,8 @@ def as_text(table: Sequence[Section]) -> str:
             few = max(row.trial_episodes for row in section.rows) <= MOST_EPISODES
             table_of = drawn(each) if few else ["too many for this page; table.md and table.csv have them"]
             blocks.append("\n".join(["Returns by episode of a trial", *table_of]))
+        if found := adapted(section, bounded=False):
+            blocks.append("\n".join(["Adaptation", *drawn(found)]))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -256,6 +284,7 @@ def as_markdown(table: Sequence[Section]) -> str:
     for section in table:
         grids = [grid(section)] + ([by_task(section)] if len(section.tasks) > MAX_COLUMNS else [])
         grids += [each] if (each := by_episode(section)) else []
+        grids += [found] if (found := adapted(section)) else []
         blocks += [f"### {section.title}", caption(section), *map(markdown, grids)]
         ids = [f"- {row.label}: {', '.join(f'{r.card.seed} `{r.card.id}`' for r in row.runs)}" for row in section.rows]
         blocks.append("\n".join(["Evaluations, by training seed:", "", *ids]))

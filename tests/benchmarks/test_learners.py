@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks import exploring, learners, loads, recurrent, rivals, scaling
+from benchmarks import beliefs, exploring, learners, loads, recurrent, rivals, scaling
 from benchmarks.distilling import PUBLISHED
 from benchmarks.learners import PEERS, Beside, Row
 from benchmarks.loads import LOADS, SHAPE
@@ -205,3 +205,16 @@ def test_borels_products_are_those_of_its_published_nets():
     grid = 2 + 1 + 2 * exploring.LATENT
     values = dense(grid, 64, 64, 5)
     assert found["BOReL-DQN"] == 2 * 4_096 * (4 * values - dense(grid, 64))
+
+
+def test_the_beliefs_products_are_those_of_its_published_sizes():
+    """32 trials of 400 steps, forward and twice that back: 401 latents decode 400 steps through 32 x 32 and 32 x 1, and
+    each step goes through three gates of 128 units that see 64 numbers."""
+    one = beliefs.PUBLISHED
+    decoded, read = 32 * 401 * 400 * dense(32, 32, 1), 32 * 400 * dense(64 + 128, 3 * 128)
+    assert one.flop() == 2 * 3 * (decoded + read)
+    forms = [beside.flags(one) for beside in PEERS if beside.load == one.name]
+    assert [flags.pop("form") for flags in forms] == ["published", "split"]
+    sizes = {"obs": 20, "action": 6, "steps": 400, "trials": 32, "width": 128, "latent": 5}
+    assert forms == [sizes, sizes]
+    assert [beside.wanted for beside in PEERS if beside.load == one.name] == [5.0, 2.0]

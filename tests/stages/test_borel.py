@@ -7,9 +7,11 @@ import jax
 import numpy as np
 import pytest
 
+from pipelines.algos.belief import make_encoder
 from pipelines.core.configs.base import resolve
 from pipelines.core.configs.stages import MetatrainConfig
 from pipelines.core.errors import StageFailed, UsageError, WrongKind
+from pipelines.core.samplers import rows_of
 from pipelines.core.trees import task_leaf
 from pipelines.core.types import Relabelled, Task
 from pipelines.stages import belief_view, learners, metatrain
@@ -143,6 +145,26 @@ def test_mixed_trials_are_learned_from_where_a_field_says_so(log, model, monkeyp
     np.testing.assert_array_equal(other.views.belief[:, second], own.views.belief[:, second])
     np.testing.assert_array_equal(other.views.belief[:, 0], own.views.belief[:, 0])
     assert (other.views.belief[:, 1 : 2 * HORIZON + 1] != own.views.belief[:, 1 : 2 * HORIZON + 1]).any((1, 2)).all()
+
+
+def test_beliefs_begin_anew_where_the_released_code_has_them_so(log, model, monkeypatch):
+    """After a row that is paid the belief is that of the row alone; by default it is of all rows so far."""
+    seen = []
+    monkeypatch.setattr(belief_view, "run_across", lambda *args: seen.append(args[3]))
+    inputs = {"log": log, "belief": model}
+    for rule in ("never", "paid", "terminal"):
+        metatrain.run(work("metatrain", inputs, SHORT, {"agent": {"belief_reset": rule}}))
+    never, paid, terminal = seen
+    np.testing.assert_array_equal(terminal.views.belief, never.views.belief)  # nothing in this log is terminal
+    config, coder = belief_view.model_of(model), belief_view.coder_of(model)
+    encoder = make_encoder(config, SPACE)
+    alone = rows_of(paid.logs, np.zeros(4, np.int32), np.array([1, 2, 4, 5], np.int32))
+    flag = np.array([0, 1, 0, 0], np.float32)  # the third row ends the first of two episodes
+    blank = np.zeros((4, config.width), np.float32)
+    want = np.concatenate(encoder.belief(coder, encoder.step(coder, blank, alone, flag)), -1)
+    np.testing.assert_allclose(paid.views.belief[0, [2, 3, 5, 6]], want, rtol=1e-5, atol=1e-6)
+    assert (np.abs(never.views.belief[0, [2, 3, 5, 6]] - want) > 1e-4).any(-1).all()
+    assert "belief_reset" not in resolve(MetatrainConfig, SHORT).identity()["agent"]
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------

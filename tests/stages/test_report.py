@@ -368,3 +368,5 @@ def test_a_task_is_called_by_its_angle_or_its_name():
     assert task_name(task) == "(0.609,1.519)"
     assert task_name({"name": "a" * 20, "params": {}}) == f"{'a' * 13}…"
     assert task_name({"name": "right", "params": {"angle": 90.0}}) == "90°"
+    assert task_name({"name": "43.888deg", "params": {"angle": 0.766}}) == "43.9°"  # whose params are in radians
+    assert task_name({"name": "sunny-deg"}) == "sunny-deg"

@@ -4,11 +4,13 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from pipelines.core.configs.adapt import AdaptConfig
 from pipelines.core.configs.base import Config, later, nearest
 from pipelines.core.configs.stages import Mapping
 from pipelines.core.errors import UsageError
 
 COUNTED = ("all", "last")
+AS_SETTLED = AdaptConfig.model_validate({})
 
 
 class EvalConfig(Config):
@@ -16,11 +18,12 @@ class EvalConfig(Config):
 
     label: str = Field("", description="the row's name in tables; empty: derived from the policy's artifact")
     split: Literal["train", "test", "ood"] = "test"
-    protocol: Literal["zero-shot", "episodes", "probe", "look"] = Field(
+    protocol: Literal["zero-shot", "episodes", "adapt", "probe", "look"] = Field(
         "zero-shot",
         description="zero-shot: each episode is a new task; episodes: trial_episodes in one task, what was seen is "
-        "carried on; probe: nothing is played, the encoder alone is asked; look: a trial in each of look_tasks is kept "
-        "whole, with what a belief-model (--belief) makes of it, for figures",
+        "carried on; adapt: MQL's policy first adapts to one episode of the task; probe: nothing is played, the "
+        "encoder alone is asked; look: a trial in each of look_tasks is kept whole, with what a belief-model "
+        "(--belief) makes of it, for figures",
     )
     episodes: int = Field(64, ge=1, description="episodes per task; with protocol=episodes, trials of them")
     curve_episodes: int = Field(8, ge=0, description="episodes, or trials, per task and snapshot; 0: no curve")
@@ -50,6 +53,7 @@ class EvalConfig(Config):
         None, ge=1, description="they are drawn from the first N rows, where logs overlap most; None: from all"
     )
 
+    adapt: AdaptConfig = later(AS_SETTLED)
     look_tasks: int = later(4, ge=1, description="protocol=look: tasks of the split that are looked at")
 
     @model_validator(mode="before")
@@ -69,6 +73,8 @@ class EvalConfig(Config):
                     raise UsageError(
                         f"{name} is about trials, protocol={self.protocol} has none", "--protocol episodes"
                     )
+        if self.protocol != "adapt" and self.adapt != AS_SETTLED:
+            raise UsageError(f"protocol={self.protocol} adapts nothing, adapt.* says how", "--protocol adapt")
         if self.checkpoint != "last" and not self.curve_episodes:
             cause = f"checkpoint={self.checkpoint} needs curve_episodes: how often each snapshot is played"
             raise UsageError(cause, "for example --set curve_episodes=8")

@@ -24,8 +24,23 @@ PARTS: dict[str, dict[str, str]] = {
         "margin_4": "margin 4",
         "margin_8": "margin 8",
     },
+    "borel": {
+        "uniform": "BOReL",
+        "plain": "no relabelling",
+        "no_replay": "no replay",
+        "cql": "BOReL + CQL",
+        "mbml": "MBML",
+        "pearl": "PEARL",
+        "excluding": "BOReL, excluding",
+        "excluding_cql": "BOReL + CQL, excluding",
+        "fixed": "BOReL, fixed",
+        "fixed_cql": "BOReL + CQL, fixed",
+    },
 }
-FOLLOWED: dict[str, dict[str, str]] = {"mbml": {"method": "MBML", "reference": "contextual BCQ"}}
+FOLLOWED: dict[str, dict[str, str]] = {
+    "mbml": {"method": "MBML", "reference": "contextual BCQ"},
+    "borel": {"method": "BOReL", "reference": "no relabelling"},
+}
 
 
 class ReportConfig(Config):
@@ -37,7 +52,7 @@ class ReportConfig(Config):
     proposition: bool = Field(True, description="compute and draw Proposition 1 (a few seconds)")
     sweep: dict[str, float] = Field({}, description="label -> the value that was varied to make it; drawn if not empty")
     sweep_axis: str = Field("share of random steps at the start of the logs", description="what `sweep` varies")
-    paper: Literal["time", "mbml"] | None = later(
+    paper: Literal["time", "mbml", "borel"] | None = later(
         None, description="whose figures are drawn, as far as there is what they need, and said where there is not"
     )
     labels: dict[str, str] = later(
@@ -52,7 +67,7 @@ class ReportConfig(Config):
     @model_validator(mode="after")
     def _parts_that_there_are(self) -> "ReportConfig":
         if self.labels and self.paper is None:
-            raise UsageError("labels are of the parts of a paper's figures", "say which: --paper time or --paper mbml")
+            raise UsageError("labels are of the parts of a paper's figures", "say which: --paper time, mbml or borel")
         for part in self.labels:
             if part not in PARTS[self.paper or ""]:
                 raise UsageError(f"labels.{part}: no such part", nearest(part, list(PARTS[self.paper or ""]), "parts"))

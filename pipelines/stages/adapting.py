@@ -1,0 +1,173 @@
+"""Adapting before playing (`eval --protocol adapt`): one episode of each task, MQL's round of updates, then the test.
+
+All tasks adapt at once under the task axis. The meta-policy is an argument of that program and nothing is written back
+to it; the meta-training log is only read. Differs from the released code: the episode's opening noise and all draws
+belong to a task and not to the order of tasks. T tasks, P episodes, H steps, K training tasks.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pipelines.algos.adaptation import Round, Told
+from pipelines.algos.mql import Adaptable, Core
+from pipelines.core.configs.adapt import AdaptConfig
+from pipelines.core.configs.algorithms import MqlConfig
+from pipelines.core.configs.base import resolve
+from pipelines.core.errors import InputMissing, StageFailed, UsageError, WrongKind
+from pipelines.core.learn import stage_key, task_keys
+from pipelines.core.taskmap import TaskAxis
+from pipelines.core.types import Log, Task, TaskFamily, task_rows
+from pipelines.core.unit_box import rows_to_unit, unit
+from pipelines.rollouts.exploring import explore
+from pipelines.stages import learners, online
+from pipelines.stages.adapt_papers import settled
+
+
+class Adapted(NamedTuple):
+    """What a round was, in numpy."""
+
+    before: Any  # [T, P] returns of the meta-policy, by the same keys as those after it
+    rows: Any  # [T] of the episode that was adapted to
+    beta: Any  # [T]
+    ess: Any  # [T]
+    pull: Any  # [T] lambda
+
+
+def arrays(adapted: Adapted) -> dict[str, np.ndarray]:
+    """What a report keeps of a round."""
+    return {f"adapt_{name}": np.asarray(value) for name, value in adapted._asdict().items()}
+
+
+def curves(rounds: list[Adapted]) -> dict[str, np.ndarray]:
+    """And of those of S snapshots, [S, T]."""
+    names = ("before", "beta", "ess", "pull")
+    return {f"adapt_{name}": np.stack([_per_task(getattr(one, name)) for one in rounds]) for name in names}
+
+
+def _per_task(values: np.ndarray) -> np.ndarray:
+    return values if values.ndim == 1 else values.mean(1)
+
+
+def metrics(arrays: Mapping[str, Any]) -> dict[str, float]:
+    """What a card says of an evaluation's `arrays`: the mean return before, what adaptation gained per task and how far
+    tasks are spread before and after, and means of beta, ESS and lambda; empty where nothing adapted."""
+    if "adapt_before" not in arrays:
+        return {}
+    before, after = (np.asarray(arrays[name], float).mean(1) for name in ("adapt_before", "returns"))
+    found = {"before": before.mean(), "gain": (after - before).mean(), "gain_spread": (after - before).std()}
+    found |= {"spread_before": before.std(), "spread_after": after.std()}
+    found |= {name: np.mean(arrays[f"adapt_{name}"]) for name in ("rows", "beta", "ess")}
+    found |= {"lambda": np.mean(arrays["adapt_pull"])}
+    return {f"adapt/{name}": float(value) for name, value in found.items()}
+
+
+class Adapter:
+    """A meta-policy's artifact and the log that it was learned from, ready to adapt."""
+
+    def __init__(self, config: AdaptConfig, seed: int, policy: Any, log: Any, family: TaskFamily) -> None:
+        """Raises UsageError for a policy that keeps nothing to go on from, InputMissing without a log, WrongKind for
+        another one than it was learned from."""
+        extra = policy.card.extra
+        want_adaptable(policy)
+        self.config = settled(config, family.name)
+        want_own(policy, log)
+        self.family, self.seed = family, seed
+        self.agent = resolve(MqlConfig, extra["agent"], prefix="agent.")
+        if self.agent.context == "none" and self.config.features == "z":
+            raise UsageError("a policy without a context has no z", "--set adapt.features=obs+z")
+        self.core = Core(self.agent, unit(family.space), family.discount, self.config.learning_rate)
+        self._logs, self._rounds = log, dict[tuple[int, ...], Rounds]()
+
+    @property
+    def words(self) -> str:
+        """What tables say of it."""
+        pull = "1 - ESS" if self.config.proximal == "ess" else f"{self.config.proximal:g}"
+        counts = f"{self.config.new_updates} + {self.config.old_updates} updates"
+        return f"to one episode by {counts}, lambda {pull}"
+
+    def on_card(self) -> dict[str, Any]:
+        return {"log": self._logs.card.id, **self.config.model_dump(mode="json")}
+
+    def over(self, tasks: tuple[Task, ...], axis: TaskAxis) -> "Rounds":
+        """Its rounds in some tasks, compiled once."""
+        ids = tuple(task.id for task in tasks)
+        if ids not in self._rounds:
+            logs, *_ = learners.read_log(self._logs)
+            self._rounds[ids] = Rounds(self, tasks, axis, rows_to_unit(self.family.space, logs))
+        return self._rounds[ids]
+
+
+class Rounds:
+    """The compiled calls of a round in T tasks."""
+
+    def __init__(self, adapter: Adapter, tasks: tuple[Task, ...], axis: TaskAxis, logs: Log) -> None:
+        self.family, self.tasks, self.axis = adapter.family, tasks, axis
+        self._play_keys, keys = (
+            task_keys(stage_key(adapter.seed, name), [task.id for task in tasks])
+            for name in ("adapt episode", "adapt updates")
+        )
+        self._keys, self._logs = axis.put(keys), axis.replicate(jax.tree.map(np.asarray, logs))
+        self._rows = task_rows(tasks, np.float64)
+        self._episode = explore(self.family, greedy(adapter), 1, self.family.horizon)
+        run = Round(adapter.config, adapter.core).run
+        self._adapt = axis.over_tasks(lambda step, start, logs, new, key: run(start, logs, new, key), shared=2)
+
+    def episode(self, acting: Adaptable) -> Log:
+        """One episode of the meta-policy in each task, greedy. -> [T, H, ...] in numpy. Raises StageFailed where
+        physics failed before there was a row."""
+        found = self._episode(acting, self._rows, self._play_keys)
+        count, horizon = len(self.tasks), self.family.horizon
+        empty = online.empty_logs(self.family, count, horizon, horizon + 1)
+        none = jnp.zeros((count,), jnp.int32)
+        logs, *_ = jax.jit(online.append)(empty, none, jnp.arange(count), found, jnp.int32(0))
+        if not (np.asarray(logs.size) > 0).all() or not np.isfinite(np.asarray(logs.reward)).all():
+            raise StageFailed("an episode to adapt to holds no row that is finite", "evaluate without --protocol adapt")
+        return jax.tree.map(np.asarray, logs)
+
+    def run(self, acting: Adaptable) -> tuple[Any, Told]:
+        """`acting` is the meta-policy's. -> (the adapted ones [T, ...] on the devices, what is said of them [T])"""
+        new = rows_to_unit(self.family.space, self.episode(acting))
+        each = jax.tree.map(lambda leaf: np.asarray(leaf)[:, None], new)  # a stack of one log for each task
+        adapted, told = self._adapt(0, self.axis.replicate(acting), self._logs, self.axis.put(each), self._keys)
+        return adapted, self.axis.get(told)
+
+
+def greedy(adapter: Adapter) -> Any:
+    """The meta-policy as it gathers what it adapts to: no noise, a window filled up with zeros (facts 3.1)."""
+    family = adapter.family
+    agent = online.collector(adapter.agent)
+    policy = learners.make("mql", agent, family.space, family.discount).policy
+    return replace(policy, act=lambda acting, memory, obs, key, _: policy.act(acting, memory, obs, key, 0.0))
+
+
+# ---- what is refused -------------------------------------------------------------------------------------------------
+
+
+def want_adaptable(policy: Any) -> None:
+    """Raises UsageError for anything but a meta-policy of MQL."""
+    kind, algorithm = policy.card.kind, policy.card.extra["algorithm"]
+    if (kind, algorithm) != ("meta-policy", "mql"):
+        what = algorithm if kind == "meta-policy" else f"a {kind}"
+        cause = f"{what} keeps nothing that adaptation could go on from"
+        raise UsageError(cause, "omrl metatrain --algorithm mql (with or without --online) makes a policy that does")
+
+
+def want_own(policy: Any, log: Any) -> None:
+    """Raises InputMissing without a log, WrongKind for one that the policy was not learned from: its rows would be
+    weighted by contexts of tasks that the policy never saw."""
+    card = policy.card
+    made_from = card.parents.get("log")
+    named = made_from.id if made_from else "none"
+    if log is None:
+        raise InputMissing(f"adaptation needs the log {named} that {card.id} was learned from", "--log own")
+    if log.card.extra["family"] != card.extra["family"]:
+        cause = f"the log {log.card.id} is of {log.card.extra['family']}, the policy of {card.extra['family']}"
+        raise WrongKind(cause, f"--log own takes the log {named} that it was learned from")
+    if made_from is None or (made_from.id, made_from.digest) != (log.card.id, log.card.digest):
+        cause = f"{card.id} was learned from the log {named}, not from {log.card.id}"
+        raise WrongKind(cause, "--log own")

@@ -1,0 +1,80 @@
+"""What the figures of a paper are made of: what the report was given, what a figure came to. No jax."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pipelines.core.configs.report import ReportConfig
+from pipelines.core.statistics import Interval, number
+from pipelines.figures import Dots
+from pipelines.stages.report_figures import Picture, hue, over, shown
+from pipelines.stages.results import Row, Section
+
+
+class Found(NamedTuple):
+    """What a figure came to: pictures of its own, names of files that show it, and what it lacks, one line each."""
+
+    figure: str
+    pictures: tuple[Picture, ...] = ()
+    files: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
+    table: tuple[tuple[str, ...], ...] = ()  # header first
+    caption: str = ""  # of the table
+
+    @property
+    def lines(self) -> list[str]:
+        """What is left out, as a person reads it."""
+        there = self.pictures or self.files or self.table
+        return [f"{self.figure} {'lacks' if there else 'is left out: it lacks'} {one}" for one in self.lacks]
+
+
+@dataclass(frozen=True)
+class Given:
+    """Everything that the report was given."""
+
+    config: ReportConfig
+    sections: Sequence[Section]
+    drawn: Sequence[Picture]  # what is on the page anyway
+    policies: Sequence[Any] = ()  # meta-policies
+    relabelled: Sequence[Any] = ()  # relabelled-logs
+    reports: Sequence[Any] = ()  # all of them, those that are in no section, too
+    logs: Sequence[Any] = ()  # replay-logs
+
+    def hue(self, label: str) -> int:
+        return hue(self.config, (), label)
+
+    def of(self, split: str) -> list[Section]:
+        return [section for section in self.sections if section.split == split]
+
+    def wanted(self, label: str, split: str, how: str) -> str:
+        """What to say of an evaluation that is not there."""
+        return f"an evaluation labelled {label!r} on {split} tasks ({how})"
+
+
+def rows_of(section: Section, labels: Sequence[str]) -> list[Row]:
+    return [row for label in labels if (row := section.row(label))]
+
+
+def of_all(sections: Sequence[Section]) -> str:
+    """What bands and bars are, for a caption."""
+    return over([row for section in sections for row in section.rows])
+
+
+def picture(name: str, title: str, caption: str, png: bytes) -> tuple[Picture]:
+    return (Picture(f"{name}.png", title, caption, png),)
+
+
+def dot_of(given: Given, row: Row, cell: Interval) -> Dots:
+    return Dots(shown(row), given.hue(row.label), *(np.array(value) for value in cell[:3]))
+
+
+def cell_of(cell: Interval, digits: int = 1) -> str:
+    """A table's: the bounds below the point, where there are any."""
+    return f"{number(cell.point, digits)}\n{cell.bounds(digits)}".strip()
+
+
+def body_of(family: str) -> str:
+    """`ant-goal` of `ant-goal/mbml,engine=brax`."""
+    return family.partition(",")[0].partition("/")[0]
