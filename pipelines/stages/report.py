@@ -163,6 +163,7 @@ def page(
             "full": tables.by_task(section) if len(section.tasks) > tables.MAX_COLUMNS else [],
             "raw": tables.raw(section),
             "each": tables.by_episode(section),
+            "adapted": tables.adapted(section),
             "headline": headline(config, section),
             "endings": _endings(config, section),
             "pictures": pictures[section.title],

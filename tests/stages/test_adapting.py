@@ -13,9 +13,11 @@ from pipelines.algos.adaptation import Round
 from pipelines.core.configs.adapt import AdaptConfig
 from pipelines.core.configs.algorithms import MqlConfig
 from pipelines.core.configs.base import resolve
+from pipelines.core.configs.report import ReportConfig
 from pipelines.core.errors import InputMissing, UsageError, WrongKind
 from pipelines.stages import results, tables
 from pipelines.stages.adapt_papers import BODIES, settled
+from pipelines.stages.report import page
 from pipelines.tasks import registry
 from tests.stages.evaluations import evaluation, toward
 from tests.toys import DISCOUNT, SPACE, bits, line, make_log, run, stacked
@@ -272,4 +274,6 @@ def test_tables_say_what_was_gained():
     assert [(row.label, row.point, row.n) for row in gains] == [("MQL", 3.0, 2)]
     assert tables.as_json([section])[0]["methods"][0]["all"]["adapt_lambda"]["point"] == 0.55
     assert "Adaptation" in tables.as_text([section]) and "lambda" in tables.as_markdown([section])
+    html = page(ReportConfig(proposition=False), [section], {section.title: []}, [], "")
+    assert "Adaptation, before and after" in html and ">-30.0" in html
     assert tables.adapted(results.sections([evaluation("TD3-context", toward())])[0]) == []
