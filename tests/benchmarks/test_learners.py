@@ -89,6 +89,10 @@ def test_peers_have_a_script_an_environment_and_the_issues_targets():
         ("rewards", "batched step, torch"): 3.0,
         ("MBML", "torch"): 2.0,
         ("MQL", "torch"): 4.0,
+        ("BOReL-SAC", "torch"): 2.2,
+        ("BOReL-DQN", "torch"): 3.5,
+        ("BOReL-VAE", "published step, torch"): 5.0,
+        ("BOReL-VAE", "split decoder, torch"): 2.0,
     }
     for beside in PEERS:
         assert (FOLDER / beside.script).exists()
