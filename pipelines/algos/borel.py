@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from pipelines.algos import cql, dqn, sac
 from pipelines.algos.belief import Coder, Encoder, make_encoder
@@ -25,7 +26,7 @@ from pipelines.core.errors import UsageError
 from pipelines.core.normaliser import Normaliser, fit, moments
 from pipelines.core.types import Algorithm, Array, Latent, Log, Metrics, Policy, Space, Transition
 
-NOTHING = jnp.zeros((0,))  # the memory of the learner's own policy
+NOTHING = np.zeros((0,), np.float32)  # the memory of the learner's own policy
 
 
 class Data(NamedTuple):

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,17 @@ def test_errors_carry_their_exit_code_and_a_hint(kind, code):
     error = kind("cause", "hint")
     assert isinstance(error, OmrlError)
     assert (error.exit_code, error.cause, error.hint, str(error)) == (code, "cause", "hint", "cause")
+
+
+def test_importing_starts_no_device():
+    """Or `prepare`, which says how many devices there are, would come too late for whoever imports first."""
+    program = """
+import importlib, pkgutil
+import pipelines
+from jax._src import xla_bridge
+for found in pkgutil.walk_packages(pipelines.__path__, "pipelines."):
+    importlib.import_module(found.name)
+    assert not xla_bridge._backends, found.name
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
