@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from pipelines.core.normaliser import Normaliser
-from pipelines.core.types import Array, Params, Space, Transition
+from pipelines.core.types import Array, Latent, Params, Space, Transition
 from pipelines.nets import Net, mlp
 
 MIN_VARIANCE = 1e-7  # of a factor
@@ -54,13 +54,6 @@ def gaussian_encoder(space: Space, hidden: tuple[int, ...], latent_dim: int, wit
 
 
 # ---- deterministic sets ----------------------------------------------------------------------------------------------
-
-
-def set_mean(each: Array, mask: Array | None = None) -> Array:
-    """The mean over the set, the zero vector for an empty one. [..., L, Z], [..., L] bool -> [..., Z]"""
-    if mask is None:
-        return each.mean(-2)
-    return mean_of(jnp.where(mask[..., None], each, 0).sum(-2), mask.sum(-1))
 
 
 def mean_of(total: Array, num: Array) -> Array:
@@ -120,6 +113,39 @@ def posterior(
 def drawn(q: Gaussian, noise: Array) -> Array:
     """mean + deviation * noise, `noise [..., Z]` standard normal: a sample that has a gradient."""
     return q.mean + jnp.sqrt(q.variance) * noise
+
+
+# ---- what a policy remembers of a task -------------------------------------------------------------------------------
+
+
+class Memory(NamedTuple):
+    """The product of the factors of all that the task has shown, and this episode's noise and z."""
+
+    seen: Factors  # [Z]
+    noise: Array  # [Z]
+    z: Array  # [Z]
+
+
+def fresh(latent_dim: int) -> Memory:
+    """Of a new task, before its first episode."""
+    zeros = jnp.zeros((latent_dim,))
+    return Memory(nothing_seen(latent_dim), zeros, zeros)
+
+
+def redrawn(memory: Memory, prior: bool = False) -> Memory:
+    """z of what has been seen by now, with this episode's noise."""
+    return memory._replace(z=drawn(product_of_gaussians(memory.seen, prior), memory.noise))
+
+
+def episode(memory: Memory, key: Array, prior: bool = False) -> Memory:
+    """At the start of one: other noise."""
+    return redrawn(memory._replace(noise=jax.random.normal(key, memory.z.shape)), prior)
+
+
+def latent(memory: Memory, prior: bool = False) -> Latent:
+    """The posterior of what has been seen."""
+    q = product_of_gaussians(memory.seen, prior)
+    return Latent(q.mean, jnp.sqrt(q.variance))
 
 
 # ---- divergences -----------------------------------------------------------------------------------------------------

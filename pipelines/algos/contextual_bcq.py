@@ -12,15 +12,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from pipelines.algos import bcq
+from pipelines.algos import bcq, context
 from pipelines.algos.context import (
-    Factors,
+    Memory,
     drawn,
     factors,
     gaussian_encoder,
-    nothing_seen,
     posterior,
-    product_of_gaussians,
     together,
 )
 from pipelines.algos.pearl import Batch, widen
@@ -55,14 +53,6 @@ class State(NamedTuple):
 class Acting(NamedTuple):
     bcq: bcq.Acting
     encoder: Params
-
-
-class Memory(NamedTuple):
-    """The product of the factors so far, and the noise and the z of this episode."""
-
-    seen: Factors  # [Z]
-    noise: Array  # [Z]
-    z: Array  # [Z]
 
 
 def flat(rows: Transition) -> Transition:
@@ -129,14 +119,10 @@ def policy(config: ContextualBcqConfig, nets: bcq.Nets, encoder: Net, space: Spa
     shape = (1, config.num_candidates, bcq.latent_dim(config, space))
 
     def begin(acting: Acting, key: Array) -> Memory:
-        zeros = jnp.zeros((config.identity_dim,))
-        return Memory(nothing_seen(config.identity_dim), zeros, zeros)
-
-    def draw(seen: Factors, noise: Array) -> Memory:
-        return Memory(seen, noise, drawn(product_of_gaussians(seen), noise))
+        return context.fresh(config.identity_dim)
 
     def start(acting: Acting, memory: Memory, obs: Array, key: Array) -> Memory:
-        return draw(memory.seen, jax.random.normal(key, (config.identity_dim,)))
+        return context.episode(memory, key)
 
     def features(acting: Acting, memory: Memory, obs: Array) -> Array:
         return beside_z(acting.bcq.normaliser.obs(obs), memory.z)
@@ -146,15 +132,15 @@ def policy(config: ContextualBcqConfig, nets: bcq.Nets, encoder: Net, space: Spa
         return bcq.best_candidate(config, acting.bcq, features(acting, memory, obs)[None], noise)
 
     def observe(acting: Acting, memory: Memory, row: Transition) -> Memory:
-        seen = together(memory.seen, factors(encoder, acting.encoder, acting.bcq.normaliser, row))
-        return draw(seen, memory.noise) if config.resample == "step" else memory._replace(seen=seen)
+        more = factors(encoder, acting.encoder, acting.bcq.normaliser, row)
+        memory = memory._replace(seen=together(memory.seen, more))
+        return context.redrawn(memory) if config.resample == "step" else memory
 
     def value(acting: Acting, memory: Memory, obs: Array, action: Array) -> Array:
         return bcq.first_value(nets, acting.bcq, features(acting, memory, obs), action)
 
     def latent(acting: Acting, memory: Memory) -> Latent:
-        found = product_of_gaussians(memory.seen)
-        return Latent(found.mean, jnp.sqrt(found.variance))
+        return context.latent(memory)
 
     return Policy(begin, start, act, observe, value, latent)
 

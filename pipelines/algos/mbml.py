@@ -22,15 +22,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from pipelines.algos import context
 from pipelines.algos import mbml_losses as losses
 from pipelines.algos.context import (
     Factors,
     Gaussian,
+    Memory,
     drawn,
     factors,
     gathered,
     gaussian_encoder,
-    nothing_seen,
     product_of_gaussians,
     together,
 )
@@ -73,14 +74,6 @@ class State(NamedTuple):
 class Acting(NamedTuple):
     params: Params
     scales: Scales
-
-
-class Memory(NamedTuple):
-    """The product of the factors of all that the task has shown, and this episode's noise and z."""
-
-    seen: Factors  # [Z]
-    noise: Array  # [Z]
-    z: Array  # [Z]
 
 
 class Nets(NamedTuple):
@@ -171,15 +164,11 @@ def policy(config: MbmlConfig, nets: Nets) -> Policy:
     """The best of G_D's candidates for Q_D (Fig. 3). Before an episode z is drawn from the posterior of everything that
     the task has shown, the prior at first."""
 
-    def redrawn(memory: Memory) -> Memory:
-        return memory._replace(z=drawn(product_of_gaussians(memory.seen, config.prior_factor), memory.noise))
-
     def begin(acting: Acting, key: Array) -> Memory:
-        noise = jax.random.normal(key, (config.latent_dim,))
-        return redrawn(Memory(nothing_seen(config.latent_dim), noise, noise))
+        return context.episode(context.fresh(config.latent_dim), key, config.prior_factor)
 
     def start(acting: Acting, memory: Memory, obs: Array, key: Array) -> Memory:
-        return redrawn(memory._replace(noise=jax.random.normal(key, (config.latent_dim,))))
+        return context.episode(memory, key, config.prior_factor)
 
     def act(acting: Acting, memory: Memory, obs: Array, key: Array, explore: Any) -> Array:
         features = acting.scales.inputs.obs(obs)
@@ -189,14 +178,13 @@ def policy(config: MbmlConfig, nets: Nets) -> Policy:
 
     def observe(acting: Acting, memory: Memory, row: Transition) -> Memory:
         memory = memory._replace(seen=together(memory.seen, seen_in(nets, acting.params, acting.scales, row)))
-        return redrawn(memory) if config.resample == "step" else memory
+        return context.redrawn(memory, config.prior_factor) if config.resample == "step" else memory
 
     def value(acting: Acting, memory: Memory, obs: Array, action: Array) -> Array:
         return q_value(nets, acting.params["q"], acting.scales, acting.scales.inputs.obs(obs), action, memory.z)
 
     def latent(acting: Acting, memory: Memory) -> Latent:
-        q = product_of_gaussians(memory.seen, config.prior_factor)
-        return Latent(q.mean, jnp.sqrt(q.variance))
+        return context.latent(memory, config.prior_factor)
 
     return Policy(begin, start, act, observe, value, latent)
 

@@ -15,16 +15,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pipelines.algos import sac
+from pipelines.algos import context, sac
 from pipelines.algos.context import (
-    Factors,
+    Memory,
     drawn,
     factors,
     gaussian_encoder,
     kl_to_prior,
-    nothing_seen,
     posterior,
-    product_of_gaussians,
     together,
 )
 from pipelines.core.configs.algorithms import PearlConfig
@@ -63,27 +61,14 @@ class Acting(NamedTuple):
     encoder: Params
 
 
-class Memory(NamedTuple):
-    """The product of the factors so far, and the noise and the z of this episode."""
-
-    seen: Factors  # [Z]
-    noise: Array  # [Z]
-    z: Array  # [Z]
-
-
 def policy(config: PearlConfig, nets: sac.Nets, encoder: Net) -> Policy:
     """SAC's policy on (s, z). An episode starts from what the task has shown so far, or from the prior."""
 
-    def draw(memory: Memory) -> Array:
-        return drawn(product_of_gaussians(memory.seen), memory.noise)
-
     def begin(acting: Acting, key: Array) -> Memory:
-        zeros = jnp.zeros((config.latent_dim,))
-        return Memory(nothing_seen(config.latent_dim), zeros, zeros)
+        return context.fresh(config.latent_dim)
 
     def start(acting: Acting, memory: Memory, obs: Array, key: Array) -> Memory:
-        memory = memory._replace(noise=jax.random.normal(key, (config.latent_dim,)))
-        return memory._replace(z=draw(memory))
+        return context.episode(memory, key)
 
     def features(acting: Acting, memory: Memory, obs: Array) -> Array:
         return jnp.concatenate([acting.sac.normaliser.obs(obs), memory.z], -1)
@@ -95,15 +80,14 @@ def policy(config: PearlConfig, nets: sac.Nets, encoder: Net) -> Policy:
         norm = acting.sac.normaliser
         more = factors(encoder, acting.encoder, norm, row, config.context_next_obs)
         memory = memory._replace(seen=together(memory.seen, more))
-        return memory._replace(z=draw(memory)) if config.resample == "step" else memory
+        return context.redrawn(memory) if config.resample == "step" else memory
 
     def value(acting: Acting, memory: Memory, obs: Array, action: Array) -> Array:
         q = nets.critics.apply(acting.sac.critics, features(acting, memory, obs), action)
         return q.mean(0) * acting.sac.normaliser.reward_std
 
     def latent(acting: Acting, memory: Memory) -> Latent:
-        q = product_of_gaussians(memory.seen)
-        return Latent(q.mean, jnp.sqrt(q.variance))
+        return context.latent(memory)
 
     return Policy(begin, start, act, observe, value, latent)
 

@@ -174,9 +174,5 @@ def test_no_product_of_variances_overflows():
 
 
 def test_the_mean_of_a_set_by_hand():
-    each = jnp.array([[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [jnp.nan, jnp.nan]], [[jnp.nan] * 2] * 2])
-    mask = jnp.array([[True, True], [True, False], [False, False]])
-    np.testing.assert_array_equal(context.set_mean(each, mask), [[2, 3], [5, 6], [0, 0]])
-    np.testing.assert_array_equal(context.set_mean(each[0]), [2, 3])
     np.testing.assert_array_equal(context.mean_of(numbers(4, 6), jnp.float32(2)), [2, 3])
     np.testing.assert_array_equal(context.mean_of(numbers(0, 0), jnp.float32(0)), [0, 0])
