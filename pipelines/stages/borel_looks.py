@@ -19,7 +19,7 @@ from pipelines.figures.exploring import Map, Trial, above, narrowing, search_fil
 from pipelines.stages import looking
 from pipelines.stages.paper_given import Found, Given, body_of, cell_of, picture
 from pipelines.stages.report_figures import Picture
-from pipelines.stages.results import task_name
+from pipelines.stages.results import Gathered, task_name
 
 PLAIN = ("plain", "no_replay")  # parts of the figures: the method without other agents' episodes in its trials
 PEERS = ("cql", "mbml", "pearl")
@@ -41,17 +41,8 @@ SPREAD = (
 
 
 @dataclass(frozen=True)
-class Look:
+class Look(Gathered):
     """What one method did and believed in a few tasks: its looks by seed; the first is drawn."""
-
-    label: str
-    family: str
-    cards: tuple[Any, ...]
-    data: tuple[Any, ...]  # arrays of each
-
-    @property
-    def n(self) -> int:
-        return len(self.cards)
 
     @property
     def maps(self) -> bool:

@@ -18,7 +18,7 @@ from pipelines.figures import Band
 from pipelines.figures.panels import Line, Panel, curves
 from pipelines.stages import tables
 from pipelines.stages.report_figures import Picture
-from pipelines.stages.results import Array
+from pipelines.stages.results import Array, Gathered
 
 WARM, SCRATCH = "initialised", "scratch"  # as the finetune stage names its arms
 ALIKE = ("curve_step", "interactions_before", "scratch", "tasks")  # what the seeds of a label must share
@@ -31,18 +31,10 @@ CAPTION = (
 
 
 @dataclass(frozen=True)
-class Tuned:
+class Tuned(Gathered):
     """One label on one split of one family: its runs by seed."""
 
-    label: str
-    family: str
     split: str
-    cards: tuple[Any, ...]
-    data: tuple[Any, ...]  # arrays of each
-
-    @property
-    def n(self) -> int:
-        return len(self.cards)
 
     @property
     def title(self) -> str:
@@ -102,7 +94,7 @@ def gather(reports: Sequence[Any]) -> list[Tuned]:
     out = []
     for (family, split, label), runs in groups.items():
         found = [runs[seed] for seed in sorted(runs)]
-        one = Tuned(label, family, split, tuple(a.card for a in found), tuple(a.arrays() for a in found))
+        one = Tuned(label, family, tuple(a.card for a in found), tuple(a.arrays() for a in found), split)
         _check_alike(one)
         out.append(one)
     return out

@@ -15,7 +15,7 @@ from pipelines.core.errors import UsageError
 from pipelines.core.statistics import Interval, interval, number
 from pipelines.figures.latents import latents
 from pipelines.stages import tables
-from pipelines.stages.results import task_name
+from pipelines.stages.results import Gathered, task_name
 
 NEAREST = {
     "nearest_own": "as logged:\nown task",
@@ -31,17 +31,8 @@ CAPTION = (
 
 
 @dataclass(frozen=True)
-class Probes:
+class Probes(Gathered):
     """One method on one family: its runs by seed."""
-
-    label: str
-    family: str
-    cards: tuple[Any, ...]
-    data: tuple[Any, ...]  # arrays of each
-
-    @property
-    def n(self) -> int:
-        return len(self.cards)
 
     @property
     def names(self) -> list[str]:

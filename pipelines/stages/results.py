@@ -104,6 +104,20 @@ class Run:
         return np.asarray(np.linalg.norm(self.paths[:, :, -1, None] - self.goals, axis=-1))
 
 
+@dataclass(frozen=True)
+class Gathered:
+    """What artifacts of one method on one family hold, by seed."""
+
+    label: str
+    family: str
+    cards: tuple[Any, ...]
+    data: tuple[Any, ...]  # arrays of each
+
+    @property
+    def n(self) -> int:
+        return len(self.cards)
+
+
 class Ending(NamedTuple):
     """Where an agent that cannot tell tasks apart ends: the goal nearest to most episodes, and how far from it."""
 
