@@ -126,8 +126,8 @@ def episode_returns(log: Log) -> np.ndarray:
 
 
 def run(work: Work) -> Product:
-    """Collects on the tasks of a split of the family, the training tasks if none is named, or the first `num_tasks` of
-    them. Raises UsageError for an overlap where there is none, and for more tasks than there are."""
+    """Collects on the tasks of a split of the family, the training tasks if none is named, or `num_tasks` of them.
+    Raises UsageError for an overlap where there is none, and for more tasks than there are."""
     config: Any = work.config
     family = registry.find(config.family)
     if config.overlap and not isinstance(family, HostFamily):
@@ -135,7 +135,7 @@ def run(work: Work) -> Product:
         raise UsageError(f"overlap: {family.name} moves inside the program that learns", hint)
     tasks = family.tasks(config.split)
     enough_tasks(config.num_tasks, len(tasks), family.name, config.split)
-    tasks = tasks[: config.num_tasks]
+    tasks = some_of(tasks, config.num_tasks, config.which_tasks)
     of = family if config.log_as is None else logged_as.find(family, config.log_as, tasks)
     algorithm = learners.make(config.algorithm, config.agent, family.space, family.discount)
     groups = divide([config.steps] * len(tasks), work.tasks_at_once, work.crew.count)
@@ -154,6 +154,13 @@ def run(work: Work) -> Product:
         logs = [logged_as.paid(of, task, log) for task, log in zip(tasks, whole.logs, strict=True)]
         whole = whole._replace(logs=logs)
     return product(config, of, tasks, whole)
+
+
+def some_of(tasks: tuple[Task, ...], wanted: int | None, which: str) -> tuple[Task, ...]:
+    """`wanted` of them in their order, None: all; the `first` ones, or `spread` from the first to the last."""
+    if wanted is None or which == "first":
+        return tasks[:wanted]
+    return tuple(tasks[number] for number in np.linspace(0, len(tasks) - 1, wanted).round().astype(int))
 
 
 def collect(work: Work, family: TaskFamily, tasks: tuple[Task, ...], algorithm: Algorithm) -> Collected:

@@ -54,6 +54,12 @@ def tasks_of(family: TaskFamily, split: str, trained: Iterable[int], of: str = "
     return tasks
 
 
+def evenly(there: int, wanted: int | None) -> np.ndarray:
+    """Which `wanted` of `there` are evenly spaced, the last among them; None, or more than there are: all. -> [S]"""
+    num = min(wanted or there, there)
+    return np.round(there * np.arange(1, num + 1) / max(num, 1)).astype(int) - 1
+
+
 @dataclass(frozen=True)
 class Seat:
     """T tasks on the devices, and who plays them."""
@@ -107,8 +113,13 @@ class Bench:
             raise UsageError(f"protocol={config.protocol} adapts nothing and reads no --log", "--protocol adapt")
         arrays = policy.arrays()
         self.acting = learners.acting_of(policy, self.algorithm.acting_type)
-        self.steps = arrays.get("snapshot_step", np.zeros(0, np.int32))  # [S]
-        self.snapshots = from_dict(self.algorithm.acting_type, arrays["snapshots"]) if len(self.steps) else None
+        every = arrays.get("snapshot_step", np.zeros(0, np.int32))
+        played = evenly(len(every), config.curve_points)
+        self.steps = every[played]  # [S]
+        self.snapshots = None
+        if len(self.steps):
+            kept = from_dict(self.algorithm.acting_type, arrays["snapshots"])
+            self.snapshots = jax.tree.map(lambda leaf: leaf[played], kept)
 
     def seat(self, tasks: tuple[Task, ...], num_runs: int, key: Any) -> Seat:
         """Lays the tasks out; `num_runs` episodes, or trials, of each will be played."""

@@ -113,6 +113,24 @@ def test_the_first_tasks_alone_leave_the_same_bits(two, three):
     assert bits(mine) == bits(jax.tree.map(lambda leaf: leaf[:, :2], own))
 
 
+def test_some_of_the_tasks():
+    """The first ones, or spread from the first to the last; a log of those has their names and their own bits."""
+    every = registry.find("halfcheetah-vel/time").tasks("train")
+    assert [task.name for task in collect.some_of(every, 2, "first")] == ["0.05 m/s", "0.1 m/s"]
+    spread = [every.index(task) for task in collect.some_of(every, 10, "spread")]
+    assert spread == [0, 3, 6, 9, 12, 16, 19, 22, 25, 28]
+    assert collect.some_of(every, None, "spread") == collect.some_of(every, 29, "spread") == every
+    assert collect.some_of(every, 1, "spread") == every[:1]
+
+
+def test_a_log_of_spread_tasks_has_the_bits_of_the_same_tasks_among_all(three):
+    ends = run("collect", {}, TINY, {"num_tasks": 2, "which_tasks": "spread"})
+    assert list(ends.card.tasks) == [three.card.tasks[0], three.card.tasks[2]]
+    for mine, own in ((0, 0), (1, 2)):
+        for name, column in ends.tree[f"task_{mine:04d}"].items():
+            assert column.tobytes() == three.tree[f"task_{own:04d}"][name].tobytes(), (mine, name)
+
+
 def test_tasks_that_there_are_not(monkeypatch):
     """Of a listed family nobody has to build it to know; of one's own, collect says so before anything is collected."""
     with pytest.raises(UsageError, match="num_tasks=4: point-semicircle/time has 3 training tasks") as caught:

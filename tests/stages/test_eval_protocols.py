@@ -1,8 +1,7 @@
-"""Protocols on a line where everything is known: what is carried on, what counts, what is shown first, who plays."""
+"""Protocols on a line where everything is known: what is carried on, what counts, what is shown first."""
 
 import dataclasses
-from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,110 +12,32 @@ from pipelines import rollouts
 from pipelines.core.configs.base import resolve
 from pipelines.core.configs.eval import EvalConfig
 from pipelines.core.errors import UsageError, WrongKind
-from pipelines.core.trees import task_leaf
-from pipelines.core.types import Algorithm, Latent, Policy, Task, transitions
+from pipelines.core.types import Task, transitions
 from pipelines.rollouts.episodes import discounted_return
-from pipelines.stages import contexts, learners, protocols
+from pipelines.stages import contexts, protocols
 from pipelines.stages.eval import scores
 from pipelines.stages.results import Row, Run
-from pipelines.stages.seating import tasks_of
-from pipelines.tasks import registry
-from tests.toys import Stored, hosted, line, make_log, play, run, shapes_of
-
-HORIZON = 4
-WAY = np.arange(1, HORIZON + 1).sum()  # the sum of the places on a way of whole steps
-
-
-def task(id, times, split="train"):
-    return Task(id, f"times {times}", split, {"times": float(times)})
-
-
-TASKS = {"train": (task(1, -1), task(2, 1)), "test": (task(1, -1, "test"), task(2, 1, "test"))}
-
-
-def family(tasks=TASKS, discount=0.1):
-    """The line from 0, paid the place times the task's number."""
-    there = line(horizon=HORIZON, discount=discount)
-    reset = lambda task, key: (jnp.zeros(1), jnp.zeros(1))  # noqa: E731
-    return dataclasses.replace(there, reset=reset, tasks=lambda split: tasks.get(split, ()))
-
-
-class Acting(NamedTuple):
-    speed: Any
-
-
-class Memory(NamedTuple):
-    """All that was seen of a task."""
-
-    paid: Any
-    rows: Any
-
-
-EMPTY = Memory(jnp.float32(0), jnp.float32(0))
-
-
-def searcher(forgets=False):
-    """Moves at `speed` to see what that pays, and from the next episode on where it pays."""
-
-    def move(speed, memory):
-        return jnp.where(memory.rows >= HORIZON, jnp.abs(speed) * jnp.sign(memory.paid), speed)
-
-    return Policy(
-        begin=lambda acting, key: EMPTY,
-        start=lambda acting, memory, obs, key: EMPTY if forgets else memory,
-        act=lambda acting, memory, obs, key, explore: move(acting.speed, memory)[None],
-        observe=lambda acting, memory, row: Memory(
-            memory.paid + row.reward * jnp.sign(row.next_obs[0]), memory.rows + 1
-        ),
-        value=lambda acting, memory, obs, action: memory.rows,
-        latent=lambda acting, memory: Latent(memory.paid[None], jnp.zeros(1)),
-    )
-
-
-def algorithm(policy):
-    none: Any = None
-    return Algorithm(none, none, none, none, Acting, policy)
+from tests.stages.on_a_line import (
+    EMPTY,
+    EPISODES,
+    HORIZON,
+    TASKS,
+    WAY,
+    Acting,
+    agent,
+    evaluate,
+    family,
+    finder,
+    searcher,
+    task,
+    up,
+)
+from tests.toys import hosted, line, make_log
 
 
 @pytest.fixture
 def known(monkeypatch):
-    """`known(family, policy)`: they are what is found, whatever is asked for."""
-
-    def found(family, policy):
-        monkeypatch.setattr(registry, "find", lambda name, evaluation=False: family)
-        monkeypatch.setattr(learners, "make", lambda *args: algorithm(policy))
-
-    return found
-
-
-def agent(speeds=(), final=1.0, log="log", tasks=TASKS["train"]):
-    """A meta-policy that ended at speed `final`; its snapshots, each ten updates, had `speeds`."""
-    steps = 10 * np.arange(1, len(speeds) + 1, dtype=np.int32)
-    snapshots = {"snapshots": {"speed": np.float32(speeds)}} if len(speeds) else {}
-    space = line().space.to_json()
-    extra = {"family": "line/toy", "algorithm": "time", "agent": {}, "space": space, "discount": 0.1}
-    parents = {"log": SimpleNamespace(id=log)}
-    card = SimpleNamespace(id="policy", tasks=[one.to_json() for one in tasks], extra=extra, parents=parents)
-    return Stored(card, {"acting": {"speed": np.float32(final)}, **snapshots, "snapshot_step": steps})
-
-
-def up(played, rows=12, tasks=TASKS["train"], id="log"):
-    """A replay-log of moves upwards in each task."""
-    tree = {}
-    for number, one in enumerate(tasks):
-        log = play(played, lambda obs, key: jnp.ones(1), rows, one.row(), jax.random.key(number))
-        tree[task_leaf(number)] = {name: np.array(column) for name, column in log._asdict().items()}
-    extra = {"family": "line/toy", "space": line().space.to_json(), "horizon": HORIZON, "discount": 0.1}
-    about = {"tasks": [one.to_json() for one in tasks], "extra": extra, "arrays": shapes_of(tree)}
-    return Stored(SimpleNamespace(kind="replay-log", id=id, seed=0, parents={}, **about), tree)
-
-
-def evaluate(policy, *layers, **inputs):
-    few = {"episodes": 3, "curve_episodes": 0}
-    return run("eval", {"policy": policy, **inputs}, few, *layers)
-
-
-EPISODES = {"protocol": "episodes", "trial_episodes": 3}
+    return finder(monkeypatch)
 
 
 @pytest.fixture(params=["device", "host"])
@@ -347,75 +268,3 @@ def test_a_context_that_would_be_forgotten_is_refused(known, forgets):
         return
     with pytest.raises(UsageError, match="tiMe keeps nothing of a context"):
         evaluate(agent(), {"context_rows": 4}, context=up(family()))
-
-
-# ---- which snapshot --------------------------------------------------------------------------------------------------
-
-UP, DOWN = {"train": (task(1, 1), task(2, 2)), "test": (task(3, -1, "test"),)}, (0.5, 1.0, -1.0, -0.5)
-
-
-def chosen(known, **fields):
-    """Going up is right on the training tasks and wrong on the test task."""
-    known(family(UP), searcher(forgets=True))
-    return evaluate(agent(DOWN, final=-0.5), {"curve_episodes": 2, **fields})
-
-
-def test_the_last_one_plays_by_default(known):
-    found = chosen(known)
-    np.testing.assert_allclose(found.tree["returns"], np.full((1, 3), 0.5 * WAY), rtol=1e-6)
-    assert "checkpoint" not in found.card.extra
-
-
-def test_the_best_on_the_training_tasks(known):
-    found = chosen(known, checkpoint="best-on-train")
-    np.testing.assert_allclose(found.tree["returns"], np.full((1, 3), -WAY), rtol=1e-6)
-    np.testing.assert_allclose(found.tree["checkpoint_return"], 1.5 * WAY * np.array(DOWN), rtol=1e-6)
-    said = found.card.extra["checkpoint"]
-    assert (said["rule"], said["step"], said["episodes"]) == ("best-on-train", 20, 2)
-    assert found.card.extra["protocol"] == "zero-shot, checkpoint chosen on the training tasks"
-
-
-def test_the_best_on_the_test_tasks_says_so(known):
-    found = chosen(known, checkpoint="best-on-test")
-    np.testing.assert_allclose(found.tree["returns"], np.full((1, 3), WAY), rtol=1e-6)
-    assert found.card.extra["checkpoint"]["step"] == 30
-    assert found.card.extra["checkpoint"]["said"] == "checkpoint chosen on the test tasks"
-    assert found.card.extra["protocol"] == "zero-shot, checkpoint chosen on the test tasks"
-    on_train = chosen(known, checkpoint="best-on-test", split="train")
-    assert on_train.card.extra["checkpoint"]["step"] == 30  # whatever is evaluated, the test tasks chose
-
-
-def test_each_protocol_chooses_by_itself(known):
-    """By the last episode of a trial, who goes down at first has found out, and the fastest is best."""
-    known(family(UP), searcher())
-    snapshots = agent((0.5, -1.0, 0.75))
-    few = {"curve_episodes": 1, "checkpoint": "best-on-train"}
-    zero_shot, later = (evaluate(snapshots, few, more).card.extra for more in ({}, {**EPISODES, "counted": "last"}))
-    assert (zero_shot["checkpoint"]["step"], later["checkpoint"]["step"]) == (30, 20)
-
-
-def test_there_is_nothing_to_choose_from(known):
-    known(family(UP), searcher())
-    with pytest.raises(UsageError, match="no snapshots") as caught:
-        evaluate(agent(), {"curve_episodes": 2, "checkpoint": "best-on-train"})
-    assert "num_snapshots" in caught.value.hint
-    with pytest.raises(UsageError, match="needs curve_episodes"):
-        evaluate(agent(DOWN), {"checkpoint": "best-on-test"})
-    known(family({"test": UP["test"]}), searcher())
-    with pytest.raises(UsageError, match="no train tasks"):
-        evaluate(agent(DOWN), {"curve_episodes": 2, "checkpoint": "best-on-train"})
-
-
-def test_the_first_of_equals():
-    found = protocols.best([[1.0, 5.0], [4.0, 4.0], [2.0, 6.0]], [10, 20, 30])
-    assert (found.number, found.step, found.returns.tolist()) == (1, 20, [3.0, 4.0, 4.0])
-
-
-def test_the_training_tasks_are_those_that_a_policy_was_trained_on():
-    family = registry.find("point-semicircle/time")
-    train, test = family.tasks("train"), family.tasks("test")
-    ids = [task.id for task in train]
-    assert tasks_of(family, "train", ids[:2]) == train[:2]
-    assert tasks_of(family, "train", ids) == train
-    assert tasks_of(family, "train", [12345]) == train  # of another family's tasks: the policy is tried on all of these
-    assert tasks_of(family, "test", ids[:1]) == test

@@ -27,6 +27,9 @@ class EvalConfig(Config):
     )
     episodes: int = Field(64, ge=1, description="episodes per task; with protocol=episodes, trials of them")
     curve_episodes: int = Field(8, ge=0, description="episodes, or trials, per task and snapshot; 0: no curve")
+    curve_points: int | None = later(
+        None, ge=1, description="snapshots that are played, evenly spaced, the last one among them; None: all of them"
+    )
     match: Literal["own", "nearest"] = Field(
         "own", description="policy-sets: a test task gets its own policy, or the nearest training task's"
     )

@@ -120,7 +120,11 @@ class CollectConfig(AgentConfig):
     overlap: bool = later(
         False, description="host engines: physics go on while the learner learns, with the policy of the block before"
     )
-    num_tasks: int | None = later(None, ge=1, description="tasks of the split, from the first; None: all of them")
+    num_tasks: int | None = later(None, ge=1, description="tasks of the split; None: all of them")
+    which_tasks: Literal["first", "spread"] = later(
+        "first",
+        description="which num_tasks those are: the first, or some evenly spread from the first to the last",
+    )
     log_as: str | None = later(
         None, description="family whose rewards the log holds, where agents learn from others (BOReL's ant: dense ones)"
     )
