@@ -49,10 +49,10 @@ def _both(made: Order, policy: Order, shelf: Shelf, how: How) -> tuple[Card, boo
 
 def _show(orders: list[Order], shelf: Shelf, common: OneStage, how: How) -> None:
     """The plan of a dry run."""
-    cards, families = shelf.cards(), dict[str, str]()
+    cards, subjects = shelf.cards(), dict[str, plan.Subject]()
     rows: list[plan.Row] = []
     for order in orders:
         console.talk(launch.indented(order), console.VERBOSE)
         moving = {row.id for row in rows if row.state != plan.UP_TO_DATE}
-        rows.append(plan.row(order, shelf, how, cards, moving, families=families))
+        rows.append(plan.row(order, shelf, how, cards, moving, subjects=subjects))
     plan.show(rows, common.as_json)

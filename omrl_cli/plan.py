@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from omrl_cli import console
 from omrl_cli.launch import How, Order
@@ -35,6 +36,13 @@ class Row:
     estimate: Estimate
 
 
+class Subject(NamedTuple):
+    """What an order is about."""
+
+    family: str = ""  # empty where nobody knows
+    num_tasks: int | None = None  # None: all of the family's, or nobody knows
+
+
 def row(
     order: Order,
     shelf: Shelf,
@@ -43,14 +51,14 @@ def row(
     moving: Collection[str] = (),
     step: str = "",
     all_seeds: bool = False,
-    families: dict[str, str] | None = None,
+    subjects: dict[str, Subject] | None = None,
 ) -> Row:
-    """The line of one order. `cards` are the store's, `moving` the ids that will be made before it, `families` the
-    family of each order planned so far (this one is added)."""
+    """The line of one order. `cards` are the store's, `moving` the ids that will be made before it, `subjects` what
+    each order planned so far is about (this one is added)."""
     state = _state(stand(order, shelf), how, inputs_move=any(ref in moving for ref in order.refs))
-    families = {} if families is None else families
-    families[order.id] = family = family_of(order, shelf, families)
-    guess = Estimate(0, 0, 0) if state == UP_TO_DATE else estimate(order, shelf, cards, family)
+    subjects = {} if subjects is None else subjects
+    subjects[order.id] = about = subject_of(order, shelf, subjects)
+    guess = Estimate(0, 0, 0) if state == UP_TO_DATE else estimate(order, shelf, cards, about)
     return Row(step or order.spec.name, None if all_seeds else order.seed, order.id, state, guess)
 
 
@@ -64,30 +72,29 @@ def _state(standing: Standing, how: How, inputs_move: bool) -> str:
     return str(standing)
 
 
-def family_of(order: Order, shelf: Shelf, families: Mapping[str, str]) -> str:
-    """The family that an order is about: its own, or that of what it is made from; empty if nobody knows."""
-    named = getattr(order.config, "family", "")
+def subject_of(order: Order, shelf: Shelf, subjects: Mapping[str, Subject]) -> Subject:
+    """Its own family and tasks, or those of what it is made from."""
+    named, wanted = getattr(order.config, "family", ""), getattr(order.config, "num_tasks", None)
     for ref in () if named else order.refs:
         card = shelf.newest(ref.partition("@")[0])
-        named = families.get(ref) or (str(card.extra.get("family", "")) if card else "")
-        if named:
-            break
-    return named
+        found = Subject(str(card.extra.get("family", "")), len(card.tasks) or None) if card else Subject()
+        found = subjects.get(ref, found)
+        if found.family:
+            return Subject(found.family, wanted or found.num_tasks)
+    return Subject(named, wanted)
 
 
-def estimate(order: Order, shelf: Shelf, cards: Sequence[Card], family: str) -> Estimate:
+def estimate(order: Order, shelf: Shelf, cards: Sequence[Card], about: Subject) -> Estimate:
     """As the last run of the same stage and config in this store took; else from the sizes of nets and batches."""
     config = order.config.model_dump(mode="json")
     for card in reversed(cards):
         if (card.stage, card.config) == (order.spec.name, config):
             disk = size_of(shelf.folder(card.id, card.generation))
             return Estimate(card.platform.get("peak_memory_bytes"), disk, card.seconds)
-    entry = entry_of(family)
+    entry = entry_of(about.family)
     if entry is None:
         return Estimate()
-    made = (shelf.newest(ref.partition("@")[0]) for ref in order.refs)
-    num_tasks = next((len(card.tasks) for card in made if card and card.tasks), None)
-    return Estimate(**estimates.estimate(order.spec.name, order.config, entry, num_tasks))
+    return Estimate(**estimates.estimate(order.spec.name, order.config, entry, about.num_tasks))
 
 
 def show(rows: Sequence[Row], as_json: bool) -> None:

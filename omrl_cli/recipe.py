@@ -182,10 +182,10 @@ def forecast(jobs: Sequence[Job], shelf: Shelf, how: How) -> list[plan.Row]:
     """The plan of a dry run."""
     cards = shelf.cards()
     rows: list[plan.Row] = []
-    families: dict[str, str] = {}
+    subjects: dict[str, plan.Subject] = {}
     for job in jobs:
         moving = {row.id for row in rows if row.state != plan.UP_TO_DATE}
-        rows.append(plan.row(job.order, shelf, how, cards, moving, job.step, job.seed is None, families))
+        rows.append(plan.row(job.order, shelf, how, cards, moving, job.step, job.seed is None, subjects))
     return rows
 
 

@@ -193,6 +193,7 @@ def estimate(stage: str, config: Any, family: Entry, num_tasks: int | None = Non
     copies = 1 + getattr(config, "num_snapshots", 0)
     there = family.num_tasks(config.split) if stage == "collect" else family.num_train
     tasks = getattr(config, "num_tasks", None) or num_tasks or there
+    family = family._replace(num_train=tasks)
     flops = disk = held = 0.0
     match stage:
         case "collect":

@@ -9,6 +9,7 @@ from omrl_cli import recipe as recipes
 from omrl_cli import standing
 from pipelines.core.errors import UsageError
 from pipelines.core.recipe import load, parse, shipped
+from pipelines.stages.estimates import COMPILE_S
 from pipelines.store.card import Code
 from pipelines.store.shelf import Shelf
 
@@ -88,6 +89,21 @@ def test_dry_run_says_what_would_happen_and_does_nothing(omrl, recipe: Path, cou
     omrl("run", recipe)
     states = [row["state"] for row in json.loads(omrl("run", recipe, "--dry-run", "--json", "--force").out)["plan"]]
     assert states == ["to do again"] * 3
+
+
+def test_an_estimate_counts_the_tasks_of_the_log_that_is_planned(omrl) -> None:
+    """Of a recipe none of whose steps is there: teachers of two tasks take two tenths of those of ten, and MBML's
+    distillation, in which each task's contexts meet those of the others, less."""
+
+    def seconds(tasks: int) -> dict[str, float]:
+        asked = ("--preset", "small", "--set", f"log.num_tasks={tasks}", "--dry-run", "--json")
+        return {row["step"]: row["seconds"] for row in json.loads(omrl("run", "mbml-ant-goal", *asked).out)["plan"]}
+
+    two, ten = seconds(2), seconds(10)
+    learning = {step: (two[step] - COMPILE_S) / (ten[step] - COMPILE_S) for step in ("log", "teachers", "mbml")}
+    assert learning["log"] == pytest.approx(0.2)
+    assert learning["teachers"] == pytest.approx(0.2)
+    assert 0.04 < learning["mbml"] < 0.2
 
 
 def test_other_code_is_named_and_asks(omrl, recipe: Path, counting: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
