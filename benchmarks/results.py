@@ -21,6 +21,7 @@ from benchmarks import targets
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
+PAGES = (README, ROOT / "docs" / "results.md")  # where tables stand, each between markers of its own
 SEEDS = {
     "time-point": "0-4",
     "time-point-random": "0-2",
@@ -28,11 +29,13 @@ SEEDS = {
     "time-point-spread": "0-4",
     "mbml-disjoint": "0-4",
     "mbml-umaze-goal": "0-4",
+    "mbml-halfcheetah-vel": "0-2",
+    "time-halfcheetah": "0-2",
 }
 PRESET = "small"
-BRIEF = ("mbml-disjoint", "mbml-umaze-goal")  # the README leaves the rest to benchmarks/results
-BRIEF_PICTURES = ("learning", "scores", "probe-mbml", "probe-neither")
-PICTURES = ("learning", "reference-ends", "method-ends", "scores", "sweep", "probe-mbml", "probe-neither")
+LONG = ("time-point", "time-point-random", "time-point-ablations", "time-point-spread")  # shown with every task
+BRIEF_PICTURES = ("learning", "scores", "probe-mbml", "probe-neither", "figure-3")
+PICTURES = ("learning", "reference-ends", "method-ends", "scores", "sweep", "probe-mbml", "probe-neither", "figure-3")
 
 
 def omrl(*args: str) -> str:
@@ -83,7 +86,7 @@ def run(recipe: str, extra: list[str]) -> None:
     (OUT / f"{recipe}.json").write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
     (OUT / f"{recipe}.md").write_text((page / "table.md").read_text())
     (OUT / f"{recipe}.csv").write_text((page / "table.csv").read_text())
-    wanted = BRIEF_PICTURES if recipe in BRIEF else (*PICTURES, "proposition")
+    wanted = (*PICTURES, "proposition") if recipe in LONG else BRIEF_PICTURES
     for png in sorted(page.glob("*.png")):
         if png.stem.endswith(wanted):
             shutil.copy(png, OUT / f"{recipe}-{_plain(png.stem)}.png")
@@ -94,12 +97,12 @@ def _plain(stem: str) -> str:
     return next((name for name in PICTURES if stem.endswith(name)), stem)
 
 
-def render(text: str, recipe: str, table: str) -> str:
-    """`text` with what stands between the recipe's markers replaced by `table`. Raises SystemExit without markers."""
+def render(text: str, recipe: str, table: str) -> str | None:
+    """`text` with what stands between the recipe's markers replaced by `table`; None without markers."""
     begin, end = f"<!-- results:{recipe} -->", f"<!-- /results:{recipe} -->"
     pattern = re.compile(re.escape(begin) + r".*?" + re.escape(end), re.DOTALL)
     if not pattern.search(text):
-        raise SystemExit(f"README.md has no markers {begin} ... {end}")
+        return None
     return pattern.sub(lambda match: f"{begin}\n{table.strip()}\n{end}", text)
 
 
@@ -112,18 +115,24 @@ def brief(table: str) -> str:
 
 
 def shown(recipe: str, table: str) -> str:
-    """What the README shows of a recipe's table."""
+    """What the pages show of a recipe's table."""
     whole = re.sub(r"^### .*\n", "", table, count=1)
-    return brief(whole) if recipe in BRIEF else whole
+    return whole if recipe in LONG else brief(whole)
 
 
-def render_readme() -> None:
-    text = README.read_text()
+def render_pages() -> None:
+    """Puts every table into the page that has its markers. Raises SystemExit where none has."""
+    texts = {page: page.read_text() for page in PAGES}
     for recipe in SEEDS:
         table = OUT / f"{recipe}.md"
-        if table.exists():
-            text = render(text, recipe, shown(recipe, table.read_text()))
-    README.write_text(text)
+        if not table.exists():
+            continue
+        new = {page: render(text, recipe, shown(recipe, table.read_text())) for page, text in texts.items()}
+        if all(text is None for text in new.values()):
+            raise SystemExit(f"no page has markers <!-- results:{recipe} --> ... <!-- /results:{recipe} -->")
+        texts |= {page: text for page, text in new.items() if text is not None}
+    for page, text in texts.items():
+        page.write_text(text)
 
 
 def load() -> dict[str, dict[str, Any]]:
@@ -138,7 +147,7 @@ def main() -> None:
     asked = parser.parse_args()
     for recipe in () if asked.render else asked.only or SEEDS:
         run(recipe, ["--accept-stale"] if asked.accept_stale else [])
-    render_readme()
+    render_pages()
     lines = targets.judge(load())
     print("\n".join(lines))
     raise SystemExit(5 if any(line.startswith("MISSED") for line in lines) else 0)

@@ -206,7 +206,10 @@ def write(found: list[dict[str, Any]]) -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / "sizes.json").write_text(json.dumps(found, indent=1) + "\n")
     (OUT / "sizes.md").write_text(f"# Sizes\n\n{page(found)}")
-    README.write_text(render(README.read_text(), "sizes", page(found)))
+    text = render(README.read_text(), "sizes", page(found))
+    if text is None:
+        raise SystemExit("README.md has no markers <!-- results:sizes --> ... <!-- /results:sizes -->")
+    README.write_text(text)
     print(page(found))
 
 

@@ -143,7 +143,7 @@ def metatrain(
         field(
             "algorithm",
             "batch-sac (pooled over tasks), batch-pearl, contextual-bcq, borel, mql, td3-context or td3; --online: mql,"
-            " td3-context, td3 or pearl.",
+            " td3-context, td3, pearl or borel.",
         ),
     ] = None,
     method: Annotated[str | None, option("--method", metavar="NAME", help="The same as --algorithm.")] = None,
@@ -263,7 +263,7 @@ def report(
         list[str] | None, role("logs", "A replay-log whose places are drawn (BOReL Figs. 10, 11); may be repeated.")
     ] = None,
     paper: Annotated[
-        str | None, field("paper", "time, mbml or borel: the figures of that paper, or what they lack.")
+        str | None, field("paper", "time, mbml, borel or mql: the figures of that paper, or what they lack.")
     ] = None,
 ) -> None:
     """Tables, figures and one HTML page: reports -> page."""

@@ -137,7 +137,8 @@ def recipes_in(text: str, source: str) -> dict[str, dict[str, Any]]:
 
 def varied(data: dict[str, Any], variant: str, differences: dict[str, Any]) -> dict[str, Any]:
     """The recipe `data` with a variant's differences. A step of None is left out of it, and out of what took it."""
-    steps = {name: step for name, step in merge(data["steps"], differences).items() if step is not None}
+    merged = copy.deepcopy(merge(data["steps"], differences))  # what is left out of one variant stays in the others
+    steps = {name: step for name, step in merged.items() if step is not None}
     _forget(steps, data["steps"].keys() - steps.keys())
     own: dict[str, Any] = _filled(data | {"steps": steps}, variant)
     return own | {"name": f"{data.get('name', '')}-{variant}"}

@@ -1,5 +1,6 @@
 """The figures of the papers, each from what was given to the report, or one line that says what it lacks: here tiMe's
-Figures 2 and 3 (arXiv:1909.11373) and MBML's Figures 2 and 4 to 8 (Li et al. 2020), in `borel_figures` BOReL's.
+Figures 2 and 3 (arXiv:1909.11373) and MBML's Figures 2 and 4 to 8 (Li et al. 2020), in `borel_figures` BOReL's, in
+`mql_figures` MQL's.
 
 Bands and bars are over training seeds: of each seed the mean over tasks, or one task's where it has a panel of its own.
 S seeds, N points of a curve, T tasks.
@@ -14,12 +15,12 @@ import numpy as np
 
 from pipelines.core.statistics import band, interval
 from pipelines.figures import Band, Dots
-from pipelines.figures.panels import Level, Line, Panel, Rungs, curves, ladder
-from pipelines.stages import borel_figures
+from pipelines.figures.panels import Line, Panel, Rungs, curves, ladder
+from pipelines.stages import borel_figures, mql_figures
 from pipelines.stages.paper_given import Found as Found
 from pipelines.stages.paper_given import Given as Given
-from pipelines.stages.paper_given import dot_of, of_all, picture, rows_of
-from pipelines.stages.report_figures import along, prefix_of, shown
+from pipelines.stages.paper_given import dot_of, level_of, line_of, of_all, picture, rows_of
+from pipelines.stages.report_figures import prefix_of, shown
 from pipelines.stages.results import Row
 
 TOY = ("-learning.png", "-reference-ends.png", "-method-ends.png")  # what Figure 2 of tiMe is made of
@@ -32,24 +33,6 @@ ABLATIONS = (
 def found_in(given: Given) -> list[Found]:
     """Every figure of the paper, in its order."""
     return [make(given) for make in FIGURES[given.config.paper or ""]]
-
-
-# ---- what figures are made of ----------------------------------------------------------------------------------------
-
-
-def line_of(given: Given, row: Row, task: int | None = None) -> Line | None:
-    """Return over training, of one task or a mean over all; None where the policy kept no snapshots, or none played."""
-    steps, *found = along(row, ("curve_return",))
-    if not len(steps):
-        return None
-    each = found[0].mean(-1) if task is None else found[0][..., task]
-    return Line(shown(row), given.hue(row.label), steps, Band(*band(each)))
-
-
-def level_of(given: Given, row: Row, task: int | None = None) -> Level:
-    """The return at the end, of one task or a mean over all."""
-    found = row.returns[-1 if task is None else task]
-    return Level(shown(row), given.hue(row.label), *found[:3])
 
 
 # ---- tiMe ------------------------------------------------------------------------------------------------------------
@@ -84,7 +67,7 @@ def time_3(given: Given) -> Found:
         return Found("Figure 3", lacks=tuple(_lacks_of_3(given, scratch)))
     text = (
         f"Unseen tasks: return of {given.config.method}, zero-shot, without a gradient step there (dashed), and of "
-        f"SAC that learns on that task from scratch, over its interactions. {of_all(used).capitalize()}."
+        f"SAC that learns on that task from scratch, over its interactions. {of_all(used)}."
     )
     return Found("Figure 3", picture("figure-3", "Figure 3", text, curves(panels)))
 
@@ -121,7 +104,7 @@ def mbml_2(given: Given) -> Found:
     if panels:
         text = (
             f"The loss of the distilled value falls, and yet {neither} (one policy of all tasks) returns less on the "
-            f"training tasks than {teachers}, each task's own policy (dashed). {of_all(used).capitalize()}."
+            f"training tasks than {teachers}, each task's own policy (dashed). {of_all(used)}."
         )
         return Found("Figure 2", picture("figure-2", "Figure 2", text, curves(panels)))
     there = {row.label for section in given.of("train") for row in section.rows}
@@ -171,7 +154,7 @@ def mbml_5(given: Given) -> Found:
         return Found("Figure 5", lacks=tuple(lacks))
     text = (
         f"Training tasks: DDPG, the learner of MetaGenRL, from each task's log alone, and where {given.config.method} "
-        f"ends (dashed). {of_all(used).capitalize()}."
+        f"ends (dashed). {of_all(used)}."
     )
     return Found("Figure 5", picture("figure-5", "Figure 5", text, curves(panels)), lacks=tuple(dict.fromkeys(lacks)))
 
@@ -190,7 +173,7 @@ def _over_training(given: Given, figure: str, split: str, labels: Sequence[str],
     lacks = tuple(given.wanted(label, split, how) for label in labels if label not in there)
     if not panels:
         return Found(figure, lacks=lacks)
-    text = f"{what}, mean over tasks; a panel for each family. {of_all(used).capitalize()}."
+    text = f"{what}, mean over tasks; a panel for each family. {of_all(used)}."
     name = figure.lower().replace(" ", "-")
     return Found(figure, picture(name, figure, text, curves(panels)), lacks=lacks)
 
@@ -211,9 +194,7 @@ def mbml_6(given: Given) -> Found:
     if not panels:
         some = ", ".join(repr(part) for part in parts)
         return Found("Figure 6", lacks=(f"evaluations on test tasks labelled {method!r} and any of {some}",))
-    text = (
-        f"{method} and itself without its parts: return on unseen tasks, mean over them. {of_all(used).capitalize()}."
-    )
+    text = f"{method} and itself without its parts: return on unseen tasks, mean over them. {of_all(used)}."
     some = ", ".join(repr(part) for part in parts if part not in seen)
     lacks = (f"evaluations on test tasks labelled {some} (omrl eval)",) if some else ()
     return Found("Figure 6", picture("figure-6", "Figure 6", text, ladder(panels)), lacks=lacks)
@@ -280,4 +261,5 @@ FIGURES: dict[str, tuple[Callable[[Given], Found], ...]] = {
     "time": (time_2, time_3),
     "mbml": (mbml_2, mbml_4, mbml_5, mbml_6, mbml_7, mbml_8),
     "borel": borel_figures.FIGURES,
+    "mql": mql_figures.FIGURES,
 }

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipelines.core.configs.report import ReportConfig
-from pipelines.core.statistics import Interval, number
-from pipelines.figures import Dots
-from pipelines.stages.report_figures import Picture, hue, over, shown
+from pipelines.core.statistics import Interval, band, number
+from pipelines.figures import Band, Dots
+from pipelines.figures.panels import Level, Line
+from pipelines.stages.report_figures import Picture, along, hue, over, shown
 from pipelines.stages.results import Row, Section
 
 
@@ -58,8 +59,9 @@ def rows_of(section: Section, labels: Sequence[str]) -> list[Row]:
 
 
 def of_all(sections: Sequence[Section]) -> str:
-    """What bands and bars are, for a caption."""
-    return over([row for section in sections for row in section.rows])
+    """What bands and bars are, for a caption; begins as a sentence does."""
+    said = over([row for section in sections for row in section.rows])
+    return said[:1].upper() + said[1:]
 
 
 def picture(name: str, title: str, caption: str, png: bytes) -> tuple[Picture]:
@@ -68,6 +70,21 @@ def picture(name: str, title: str, caption: str, png: bytes) -> tuple[Picture]:
 
 def dot_of(given: Given, row: Row, cell: Interval) -> Dots:
     return Dots(shown(row), given.hue(row.label), *(np.array(value) for value in cell[:3]))
+
+
+def line_of(given: Given, row: Row, task: int | None = None) -> Line | None:
+    """Return over training, of one task or a mean over all; None where the policy kept no snapshots, or none played."""
+    steps, *found = along(row, ("curve_return",))
+    if not len(steps):
+        return None
+    each = found[0].mean(-1) if task is None else found[0][..., task]
+    return Line(shown(row), given.hue(row.label), steps, Band(*band(each)))
+
+
+def level_of(given: Given, row: Row, task: int | None = None) -> Level:
+    """The return at the end, of one task or a mean over all."""
+    found = row.returns[-1 if task is None else task]
+    return Level(shown(row), given.hue(row.label), *found[:3])
 
 
 def cell_of(cell: Interval, digits: int = 1) -> str:

@@ -22,7 +22,15 @@ from pipelines.core.errors import UsageError
 from pipelines.core.names import slug
 from pipelines.core.statistics import number
 from pipelines.core.work import Product, Work
-from pipelines.stages import paper_figures, report_differences, report_finetuning, report_papers, report_probes, tables
+from pipelines.stages import (
+    paper_figures,
+    report_compare,
+    report_differences,
+    report_finetuning,
+    report_papers,
+    report_probes,
+    tables,
+)
 from pipelines.stages.report_figures import Picture, draw
 from pipelines.stages.results import PROTOCOL, Array, Section, sections
 
@@ -36,7 +44,10 @@ def run(work: Work) -> Product:
     reports = work.inputs["reports"]
     table, probed, tuned = sections(reports), report_probes.gather(reports), report_finetuning.gather(reports)
     _check(config, table, work)
+    compared = report_compare.gather(table, config.common)
     pictures = {section.title: list(draw(config, section)) for section in table}
+    for one in compared:
+        pictures[one.section.title][:0] = report_compare.pictures(config, one)
     curves, latents = report_finetuning.pictures(tuned), [*_latents(probed)]
     found = _paper(work, table, [*(one for group in pictures.values() for one in group), *curves])
     differing = report_differences.gather(table, config.method)
@@ -47,11 +58,14 @@ def run(work: Work) -> Product:
     data = {"title": config.title, "sections": tables.as_json(table), "proposition": _proof_json(proof)}
     data |= {"probes": report_probes.as_json(probed)} if probed else {}
     data |= {"finetuning": report_finetuning.as_json(tuned)} if tuned else {}
+    data |= {"compared": report_compare.as_json(compared)} if compared else {}
     data |= {"differences": report_differences.as_json(differing)} if differing else {}
     data |= {"paper": report_papers.as_json(config, found)} if config.paper else {}
-    more = [*report_differences.records(differing), *report_finetuning.records(tuned), *report_probes.records(probed)]
+    more = [*report_compare.records(compared), *report_differences.records(differing)]
+    more += [*report_finetuning.records(tuned), *report_probes.records(probed)]
     parts = (
         (tables.as_markdown(table), tables.as_text(table)),
+        (report_compare.as_markdown(compared), report_compare.as_text(compared)),
         (report_differences.as_markdown(differing), report_differences.as_text(differing)),
         (report_finetuning.as_markdown(tuned), report_finetuning.as_text(tuned)),
         (report_papers.as_markdown(config, found), report_papers.as_text(config, found)),
@@ -64,7 +78,9 @@ def run(work: Work) -> Product:
         "table.csv": tables.as_csv(table, more),
         "table.json": json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
         "table.txt": plain,
-        "page.html": page(config, table, pictures, proved, line, probed, latents, tuned, curves, found, differing),
+        "page.html": page(
+            config, table, pictures, proved, line, probed, latents, tuned, curves, found, differing, compared
+        ),
     }
     own = [picture for one in found for picture in one.pictures]
     every = [picture for group in [*pictures.values(), curves, own, latents, proved] for picture in group]
@@ -151,6 +167,7 @@ def page(
     curves: Sequence[Picture] = (),
     found: Sequence[paper_figures.Found] = (),
     differing: Sequence[report_differences.Difference] = (),
+    compared: Sequence[report_compare.Compared] = (),
 ) -> str:
     """The HTML page: one file, no script, nothing loaded from elsewhere."""
     source = resources.files("pipelines.stages").joinpath("page.html.j2").read_text(encoding="utf-8")
@@ -164,6 +181,7 @@ def page(
             "raw": tables.raw(section),
             "each": tables.by_episode(section),
             "adapted": tables.adapted(section),
+            "compared": [one for one in compared if one.section is section],
             "headline": headline(config, section),
             "endings": _endings(config, section),
             "pictures": pictures[section.title],
@@ -192,6 +210,7 @@ def page(
         tuning=tuning if tuned else None,
         paper=paper if config.paper else None,
         differing=list(report_differences.blocks(differing)),
+        compare=report_compare,
     )
 
 

@@ -7,7 +7,7 @@ from pipelines.core.configs.report import ReportConfig
 from pipelines.stages import tables
 from pipelines.stages.paper_given import Found
 
-NAMES = {"time": "tiMe", "mbml": "MBML", "borel": "BOReL"}
+NAMES = {"time": "tiMe", "mbml": "MBML", "borel": "BOReL", "mql": "MQL"}
 
 
 def as_text(config: ReportConfig, found: Sequence[Found]) -> str:

@@ -35,6 +35,8 @@ def test_a_step_that_a_variant_lacks_is_missing_from_what_took_it():
     cheetah = parse(SEVERAL, "runs.yaml", "runs-cheetah")
     assert set(cheetah.steps) == {"log", "sac", "eval-sac", "page"}
     assert cheetah.steps["page"].inputs == {"reports": ["eval-sac"]}
+    plain = parse(SEVERAL, "runs.yaml", "runs-plain")  # which was made after it
+    assert plain.steps["page"].inputs == {"reports": ["eval-bcq", "eval-sac"]}
 
 
 def test_of_several_one_has_to_be_named(tmp_path):
@@ -99,7 +101,9 @@ def test_time_has_its_recipes():
         log, scratch = recipe.steps["log"], recipe.steps["scratch"]
         assert log.config == {"family": f"{body}-vel/time"}
         assert scratch.config == {"family": f"{body}-vel/time", "split": "test"}
-        assert log.presets["small"] == scratch.presets["small"]
+        small = {"num_tasks": 10, "which_tasks": "spread"}
+        assert log.presets["small"] == scratch.presets["small"] | small
+        assert scratch.presets["small"]["num_tasks"] is None  # all test tasks
         for step in ("time", "cem"):
             assert recipe.steps[step].presets["paper"] == {"paper": f"time/{body}-vel"}
         assert recipe.steps["cem"].config == {"agent": {"act": "cem"}}
