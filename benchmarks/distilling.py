@@ -1,10 +1,8 @@
-"""MBML's distillation with the published sizes: all ten tasks in one update, laid out as stages/distill.py runs it.
+"""MBML's distillation with the published sizes: all ten tasks in one update.
 
 The logs, the teachers' nets and the relabelled rows are noise on HalfCheetah's spaces; what an update costs is not.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -12,53 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import loads
-from benchmarks.work import DISCOUNT, product_flop, random_logs
+from benchmarks.across import Across
+from benchmarks.work import DISCOUNT, random_logs
 from pipelines.algos import bcq, mbml, mbml_batch
 from pipelines.algos.distilled import teaching
 from pipelines.core.configs.algorithms import BcqConfig, MbmlConfig
 from pipelines.core.configs.base import resolve
-from pipelines.core.learn import block, stage_key, task_keys
+from pipelines.core.learn import stage_key, task_keys
 from pipelines.core.samplers import Pool
-from pipelines.core.types import Relabelled
+from pipelines.core.types import Algorithm, Relabelled
 from pipelines.stages.distill_papers import DISTILL
 
 TASKS = 10
 POOL = 4_096  # rows of each pair of tasks, the default of relabelling
 
 TEACHER = resolve(BcqConfig, {"hidden": [400, 300], "vae_hidden": [750, 750], "batch_size": 100, "discount": DISCOUNT})
-
-
-@dataclass(frozen=True)
-class Distilling:
-    """A load of `benchmarks.learners` that learns across tasks: one update is one of all of them."""
-
-    name: str
-    config: MbmlConfig
-    sizes: str
-    tasks: int = 1
-
-    @property
-    def learner(self) -> Any:
-        teacher = bcq.make(TEACHER, loads.SHAPE.space, DISCOUNT)
-        return mbml.make(self.config, loads.SHAPE.space, teaching(teacher, self.config.noise_clip))
-
-    def flop(self) -> int:
-        """Of the matrix products of one update; what the teachers propose (1%) is not counted."""
-        learner, data, key = self.learner, jax.eval_shape(noise), jax.random.key(0)
-        state, batch = jax.eval_shape(learner.init, key, data), jax.eval_shape(learner.sample, data, key)
-        return product_flop(jax.make_jaxpr(learner.update)(state, batch, key, jnp.int32(0)).jaxpr)
-
-    def block(self, num_updates: int) -> Callable[[], None]:
-        """-> `run()`: `num_updates` updates, compiled, on resident data."""
-        learner, data, key = self.learner, noise(), stage_key(0, "bench")
-        held = [jax.jit(learner.init)(key, data)]
-        program = jax.jit(block(learner, num_updates), donate_argnums=1)
-
-        def run() -> None:
-            held[0], metrics = program(np.int32(0), held[0], data, key)
-            jax.block_until_ready((held[0], metrics))
-
-        return run
 
 
 def noise() -> mbml_batch.Data:
@@ -84,8 +50,19 @@ def noise() -> mbml_batch.Data:
 
 
 _AS_BCQ = {"noise_dim": 2 * loads.SHAPE.action, "noise_clip": TEACHER.noise_clip, "perturbation_scale": 0.05}
-PUBLISHED = Distilling(
+_CONFIG = resolve(MbmlConfig, DISTILL["mbml"]["halfcheetah-vel"]["agent"], _AS_BCQ)
+
+
+def _learner() -> Algorithm:
+    return mbml.make(
+        _CONFIG, loads.SHAPE.space, teaching(bcq.make(TEACHER, loads.SHAPE.space, DISCOUNT), _CONFIG.noise_clip)
+    )
+
+
+PUBLISHED = Across(  # what the teachers propose (1%) is not counted
     "MBML",
-    resolve(MbmlConfig, DISTILL["mbml"]["halfcheetah-vel"]["agent"], _AS_BCQ),
+    _CONFIG,
+    _learner,
+    noise,
     "10 tasks x 128 pairs in one update, contexts 64 + 64, Q 9x1024, G 7x1024, xi 8x1024, encoder 3x200",
 )

@@ -6,7 +6,7 @@ figures are medians [least, most] over the turns, and a ratio is one of two turn
 
     python -m benchmarks.learners                five turns of two seconds each (some minutes)
     python -m benchmarks.learners --quick        short turns: a look, not a figure to keep
-    python -m benchmarks.learners --only BCQ     one of BCQ, SAC, rewards, MBML, MQL, BOReL-SAC, BOReL-DQN, BOReL-VAE
+    python -m benchmarks.learners --only BCQ     BCQ, SAC, rewards, MBML, MQL, PEARL, BOReL-SAC, BOReL-DQN or BOReL-VAE
     python -m benchmarks.learners --json FILE    the figures for a program, too
 """
 
@@ -20,21 +20,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import beliefs, bench, exploring, loads, machine, recurrent, rivals
-from benchmarks.beliefs import Believing
-from benchmarks.distilling import PUBLISHED, TASKS, Distilling
-from benchmarks.exploring import Exploring
+from benchmarks import beliefs, bench, distilling, exploring, loads, machine, recurrent, rivals
+from benchmarks.across import Across
+from benchmarks.distilling import TASKS
 from benchmarks.loads import LOADS, Load
 from benchmarks.peer import PeerMissing
-from benchmarks.recurrent import Recurrent
 from benchmarks.spread import Spread, digits, seconds, table
 from pipelines.core import platform
 from pipelines.core.configs.models import ModelConfig
 
 THREADS = 2  # of a peer
-OWN_SPACE = (Exploring, Believing)  # whose sizes name it
-Loaded = Load | Distilling | Recurrent | Exploring | Believing
-ALL: tuple[Loaded, ...] = (*LOADS, PUBLISHED, recurrent.PUBLISHED, *exploring.PUBLISHED, beliefs.PUBLISHED)
+Loaded = Load | Across
+ALL: tuple[Loaded, ...] = (
+    *LOADS,
+    distilling.PUBLISHED,
+    *recurrent.PUBLISHED,
+    *exploring.PUBLISHED,
+    beliefs.PUBLISHED,
+)
 PUBLISHED_RATE = 69.0  # steps a second of MBML's own reward ensemble on another machine of two cores
 
 
@@ -81,6 +84,14 @@ def _mql(one: Any) -> dict[str, Any]:
     return sizes | {"hidden": ",".join(map(str, config.hidden)), "delay": config.actor_delay}
 
 
+def _pearl(one: Any) -> dict[str, Any]:
+    config, shape = one.config, loads.SHAPE
+    sizes = {"tasks": config.tasks_per_update, "batch": config.batch_size, "context": config.context_size}
+    nets = {name: ",".join(map(str, getattr(config, name))) for name in ("hidden", "encoder_hidden")}
+    nets = {"hidden": nets["hidden"], "encoder": nets["encoder_hidden"], "latent": config.latent_dim}
+    return sizes | nets | {"obs": shape.obs, "action": shape.action}
+
+
 def _borel(one: Any) -> dict[str, Any]:
     discrete, obs = one.space.num_actions, one.space.obs_dim + 1 + 2 * exploring.LATENT
     sizes = {"obs": obs, "action": discrete or one.space.action_dim, "learner": "dqn" if discrete else "sac"}
@@ -90,8 +101,8 @@ def _borel(one: Any) -> dict[str, Any]:
 
 def _belief(form: str) -> Callable[[Any], dict[str, Any]]:
     def flags(one: Any) -> dict[str, Any]:
-        config, space = one.config, one.space
-        trials, steps = config.tasks_per_update * config.trials_per_task, config.trial_episodes * one.horizon
+        config, space, steps = one.config, one.space, beliefs.STEPS
+        trials = config.tasks_per_update * config.trials_per_task
         sizes = {"obs": space.obs_dim, "action": space.action_dim, "width": config.width, "latent": config.latent_dim}
         return {"form": form, "trials": trials, "steps": steps, **sizes}
 
@@ -108,6 +119,7 @@ PEERS = (
     Beside("rewards", "batched step, torch", 3.0, "learners", "updates_ensemble.py", _torch("batched")),
     Beside("MBML", "torch", 2.0, "learners", "updates_mbml.py", _mbml),
     Beside("MQL", "torch", 4.0, "learners", "updates_mql.py", _mql),
+    Beside("PEARL", "published step, torch", 2.5, "learners", "updates_pearl.py", _pearl),
     Beside("BOReL-SAC", "torch", 2.2, "learners", "updates_borel.py", _borel),
     Beside("BOReL-DQN", "torch", 3.5, "learners", "updates_borel.py", _borel),
     Beside("BOReL-VAE", "published step, torch", 5.0, "learners", "updates_belief.py", _belief("published")),
@@ -240,7 +252,7 @@ SPACES = f"; O {loads.SHAPE.obs}, A {loads.SHAPE.action}"
 def page(rows: Sequence[Row], said: dict[str, dict[str, Any]], effort: Effort) -> str:
     """The table, and below it sizes and versions."""
     sizes = [
-        f"{one.name:<9} {one.sizes}{'' if isinstance(one, OWN_SPACE) else SPACES}; {loads.ROWS:,} rows a task"
+        f"{one.name:<9} {one.sizes}{SPACES if one.space == loads.SHAPE.space else ''}; {loads.ROWS:,} rows a task"
         for one in ALL
         if one.name in {row.load for row in rows}
     ]

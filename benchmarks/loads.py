@@ -36,6 +36,10 @@ class Load:
     given: Callable[[Log], Any] = lambda log: log  # what it is given of a task's log
 
     @property
+    def space(self) -> Space:
+        return SHAPE.space
+
+    @property
     def learner(self) -> Any:
         """It has init, sample and update: an Algorithm, or a model."""
         return self.make(self.config, SHAPE.space, DISCOUNT)

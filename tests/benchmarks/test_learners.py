@@ -9,8 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks import beliefs, exploring, learners, loads, recurrent, rivals, scaling
-from benchmarks.distilling import PUBLISHED
+from benchmarks import beliefs, exploring, learners, loads, rivals, scaling
 from benchmarks.learners import PEERS, Beside, Row
 from benchmarks.loads import LOADS, SHAPE
 from benchmarks.peer import FOLDER, PeerMissing
@@ -57,7 +56,7 @@ def test_mbmls_products_are_those_of_its_published_nets():
     facts' estimate leaves the encoder out)."""
     inner = 8 * 1024**2, 6 * 1024**2, 7 * 1024**2  # Q, G, xi
     least = 3 * 2 * 10 * 128 * sum(inner)
-    assert least < PUBLISHED.flop() < 1.15 * least
+    assert least < _across("MBML").flop() < 1.15 * least
 
 
 def test_mqls_products_are_those_of_its_nets_and_some_of_the_grus():
@@ -65,7 +64,23 @@ def test_mqls_products_are_those_of_its_nets_and_some_of_the_grus():
     obs, action, context = SHAPE.obs, SHAPE.action, 15
     actor, critic = dense(obs + context, 300, 300, action), dense(obs + action + context, 300, 300, 1)
     least = 2 * 256 * (2 * 3 * critic + 2 * critic + actor + (3 * actor + 2 * critic) / 2)
-    assert least < recurrent.PUBLISHED.flop() < 4 / 3 * least
+    assert least < _across("MQL").flop() < 4 / 3 * least
+
+
+def test_pearls_products_are_those_of_its_published_nets():
+    """16 tasks x 256 rows: the target's draw and critics, critics and encoder by gradients that reach z, and the
+    actor's with what it asks of both critics; contexts of 100 are read twice, once with gradients."""
+    obs, action, z = SHAPE.obs, SHAPE.action, 5
+    actor, critic = dense(obs + z, 300, 300, 300, 2 * action), dense(obs + z + action, 300, 300, 300, 1)
+    seen = obs + action + 1
+    encoder = dense(seen, 200, 200, 200, 2 * z)
+    nets = (actor + 2 * critic) + 6 * critic + (3 * actor - dense(obs + z, 300) + 4 * critic)
+    wanted = 2 * 16 * 256 * nets + 2 * 16 * 100 * (4 * encoder - dense(seen, 200))
+    assert abs(_across("PEARL").flop() - wanted) < 0.01 * wanted
+
+
+def _across(name):
+    return next(one for one in learners.ALL if one.name == name)
 
 
 def test_sizes_are_those_that_are_printed():
@@ -89,6 +104,7 @@ def test_peers_have_a_script_an_environment_and_the_issues_targets():
         ("rewards", "batched step, torch"): 3.0,
         ("MBML", "torch"): 2.0,
         ("MQL", "torch"): 4.0,
+        ("PEARL", "published step, torch"): 2.5,
         ("BOReL-SAC", "torch"): 2.2,
         ("BOReL-DQN", "torch"): 3.5,
         ("BOReL-VAE", "published step, torch"): 5.0,
@@ -99,7 +115,7 @@ def test_peers_have_a_script_an_environment_and_the_issues_targets():
         assert (FOLDER / f"{beside.environment}.txt").exists()
         assert beside.environment in rivals.ENVIRONMENTS
         text = (FOLDER / beside.script).read_text()
-        for flag in beside.flags(next(one for one in learners.ALL if one.name == beside.load)):
+        for flag in beside.flags(_across(beside.load)):
             assert f'"--{flag}"' in text or f'"{flag}"' in text
 
 
