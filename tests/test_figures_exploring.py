@@ -5,7 +5,7 @@ import pytest
 
 from pipelines.core.types import Scene, Shape
 from pipelines.figures import PALETTE, Dots, exploring, scenes
-from pipelines.figures.exploring import Arms, Map, Trial, Visits
+from pipelines.figures.exploring import Arms, Doors, Map, Trial, Visits
 
 GOAL = Scene((-1.0, -1.0), (3.0, 3.0), (Shape("circle", (1.0, 0.0, 0.2), "goal"),))
 PATHS = np.stack(
@@ -44,6 +44,22 @@ def test_a_map_is_drawn_x_to_the_right_at_its_moment():
         assert image.get_array()[1, 3] == pytest.approx(wanted) and image.origin == "lower"
     lengths = [[len(one.get_xdata()) for one in axes.lines if len(one.get_xdata()) > 1] for axes in figure.axes]
     assert lengths == [[], [4], [4, 4]]  # nothing, the first episode, both
+
+
+def test_doors_are_wedges_around_the_room():
+    """Of four directions, counted from the x axis; the one to the left is believed in as time goes on."""
+    values = np.zeros((7, 4))
+    values[:, 2] = np.arange(7) / 6
+    trial = Trial("mine", GOAL, PATHS, Doors(values, np.arange(7)))
+    figure = exploring.narrowing_of([trial], {"prior": 0.0, "half": 0.5, "the end": 1.0})
+    for axes, wanted in zip(figure.axes, (0, 0.5, 1), strict=True):
+        (ring,) = axes.collections
+        np.testing.assert_allclose(ring.get_array(), [0, 0, wanted, 0])
+        assert ring.get_clim() == (0, 1) and len(ring.get_paths()) == 4
+        left = ring.get_paths()[2].get_extents()
+        assert (left.x0, left.y0) == pytest.approx((-1.5, -1.5 * np.sin(np.pi / 4)), abs=1e-6)
+        assert axes.get_xlim() == (-1.6, 1.6)
+    assert len(list(exploring.search_film(trial, {0: "begin", 6: "end"}))) == 2
 
 
 def test_few_places_have_their_numbers():

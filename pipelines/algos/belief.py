@@ -296,9 +296,10 @@ class Acting(NamedTuple):
 
 class Model(NamedTuple):
     """What `learn.block` runs: init(key, data) -> State; sample(data, key) -> Trial [T', B, L];
-    update(state, batch, key, step) -> (state, metrics)."""
+    update(state, batch, key, step) -> (state, metrics). `begin(key, norm) -> State` where there is no log yet."""
 
     init: Callable[[Array, Data], State]
+    begin: Callable[[Array, Normaliser], State]
     sample: Callable[[Data, Array], Trial]
     update: Callable[[State, Trial, Array, Array], tuple[State, Metrics]]
     acting: Callable[[State], Acting]
@@ -313,11 +314,14 @@ def make(config: BeliefConfig, space: Space, horizon: int) -> Model:
     )
 
     def init(key: Array, data: Data) -> State:
+        return begin(key, fit_norm(config, space, data.logs))
+
+    def begin(key: Array, norm: Normaliser) -> State:
         keys = jax.random.split(key, 3)
         params = {"encoder": nets.encoder.init(keys[0]).nets, "reward": nets.reward.init(keys[1])}
         if nets.state is not None:
             params["state"] = nets.state.init(keys[2])
-        return State(params, optimizer.init(params), fit_norm(config, space, data.logs))
+        return State(params, optimizer.init(params), norm)
 
     def sample(data: Data, key: Array) -> Trial:
         task_key, trial_key = jax.random.split(key)
@@ -346,4 +350,4 @@ def make(config: BeliefConfig, space: Space, horizon: int) -> Model:
         decoders = {name: value for name, value in state.params.items() if name != "encoder"}
         return Acting(Coder(state.params["encoder"], state.norm), decoders)
 
-    return Model(init, sample, update, acting)
+    return Model(init, begin, sample, update, acting)

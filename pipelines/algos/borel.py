@@ -81,7 +81,7 @@ def learner_of(config: BorelConfig, space: Space) -> str:
 
 def part_of(config: BorelConfig, kind: Any) -> Any:
     """The config of a learner: the fields that it has in common with BOReL's."""
-    return kind(**{name: getattr(config, name) for name in kind.model_fields if name in BorelConfig.model_fields})
+    return kind(**{name: getattr(config, name) for name in kind.model_fields if name in type(config).model_fields})
 
 
 def make_learner(config: BorelConfig, space: Space, discount: float) -> Algorithm:
@@ -168,7 +168,13 @@ def policy_of(inner: Policy, encoder: Encoder, space: Space, num_episodes: int, 
 # ---- the algorithm ---------------------------------------------------------------------------------------------------
 
 
-def drawer(config: BorelConfig, num_episodes: int) -> Callable[[Data, Array], Transition]:
+def ended(config: BorelConfig, believing: BeliefConfig, rows: Transition) -> Transition:
+    """With `paid_ends` the goal is an end, worth what it pays once: as leaving it costs, staying is best all the same,
+    and values are no larger than rewards."""
+    return rows._replace(terminal=rows.terminal | (rows.reward > believing.paid_above)) if config.paid_ends else rows
+
+
+def drawer(config: BorelConfig, believing: BeliefConfig) -> Callable[[Data, Array], Transition]:
     """`sample(data, key) -> [tasks B]` rows between states of the BAMDP: tasks with replacement, then rows of each."""
 
     def sample(data: Data, key: Array) -> Transition:
@@ -179,7 +185,8 @@ def drawer(config: BorelConfig, num_episodes: int) -> Callable[[Data, Array], Tr
             task = jax.random.randint(task_key, (config.tasks_per_update,), 0, size.shape[0])
         task = jnp.repeat(task, config.batch_size)
         row = jax.random.randint(row_key, task.shape, 0, size[task])
-        return augmented(data.logs, data.views, task, row, num_episodes, config.boundary)
+        rows = augmented(data.logs, data.views, task, row, believing.trial_episodes, config.boundary)
+        return ended(config, believing, rows)
 
     return sample
 
@@ -202,7 +209,7 @@ def make(config: BorelConfig, space: Space, discount: float) -> Algorithm:
 
     return Algorithm(
         init=init,
-        sample=drawer(config, belief.trial_episodes),
+        sample=drawer(config, belief),
         update=update,
         acting=lambda state: kind(inner.acting(state.inner), state.coder),
         acting_type=kind,

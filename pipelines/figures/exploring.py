@@ -12,8 +12,10 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PatchCollection
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Circle, Wedge
 
 from pipelines.core.types import Scene
 from pipelines.figures import HALO, INK, MUTED, PALETTE, STYLE, Array, Dots, _levels, _look, _png
@@ -22,6 +24,7 @@ from pipelines.figures.scenes import FILM_DPI, FILM_INCHES, episode_lines, paths
 FEW_PLACES = 40  # a map of no more has its numbers written in
 GREYS = "Greys"
 WIDE = 11  # letters of an arm's name in a line
+RING = (1.08, 1.5)  # radii between which doors are drawn, outside a wall of radius 1
 
 
 class Arms(NamedTuple):
@@ -43,13 +46,23 @@ class Map(NamedTuple):
     high: tuple[float, float]
 
 
+class Doors(NamedTuple):
+    """What a belief expects to be paid for steps out of a round room of radius 1: `values [N, W]` of W directions,
+    counted from the x axis, at `moments [N]`."""
+
+    values: Array
+    moments: Array
+    low: tuple[float, float] = (-1.6, -1.6)
+    high: tuple[float, float] = (1.6, 1.6)
+
+
 class Trial(NamedTuple):
     """A trial in one task: `paths [K, H + 1, 2]`, and what was believed."""
 
     title: str
     scene: Scene
     paths: Array
-    belief: Map | None = None
+    belief: Map | Doors | None = None
 
 
 class Visits(NamedTuple):
@@ -138,11 +151,35 @@ def _tall(trial: Trial) -> float:
 def _believed(axes: Axes, trial: Trial, number: int) -> None:
     """Map, goal and the way so far at one moment."""
     assert trial.belief is not None
-    _map(axes, trial.belief, number, write=True)
+    _under(axes, trial.belief, number, write=True)
     surroundings(axes, trial.scene._replace(low=trial.belief.low, high=trial.belief.high), outlined=True)
     for episode, path in enumerate(_so_far(trial.paths, int(trial.belief.moments[number]))):
         axes.plot(*path.T, color=PALETTE[episode % len(PALETTE)], lw=1.4, zorder=4)
         axes.plot(*path[-1:].T, "o", color=PALETTE[episode % len(PALETTE)], ms=3.5, mec="white", mew=0.6, zorder=5)
+
+
+def _under(axes: Axes, belief: Map | Doors, number: int, write: bool) -> Any:
+    """What was believed at one moment; the artist, for a film to `_renew`."""
+    return _ring(axes, belief, number) if isinstance(belief, Doors) else _map(axes, belief, number, write)
+
+
+def _renew(artist: Any, belief: Map | Doors, number: int) -> None:
+    values = np.asarray(belief.values[number], float)
+    artist.set_array(values if isinstance(belief, Doors) else values.T)
+
+
+def _ring(axes: Axes, belief: Doors, number: int) -> PatchCollection:
+    """A wedge for each direction, outside the wall."""
+    wide = 360 / len(belief.values[number])
+    wedges = [Wedge((0, 0), RING[1], (n - 0.5) * wide, (n + 0.5) * wide, width=RING[1] - RING[0])
+              for n in range(len(belief.values[number]))]  # fmt: skip
+    ring = PatchCollection(wedges, cmap=GREYS, edgecolors="face", linewidths=0.4, zorder=0.5)
+    ring.set_clim(0.0, 1.0)
+    _renew(ring, belief, number)
+    axes.add_collection(ring)
+    for radius in RING:
+        axes.add_patch(Circle((0, 0), radius, fill=False, edgecolor=MUTED, linewidth=0.5, zorder=0.6))
+    return ring
 
 
 def _map(axes: Axes, belief: Map, number: int, write: bool) -> object:
@@ -179,7 +216,7 @@ def search_film(trial: Trial, captions: Mapping[int, str]) -> Iterator[Array]:
         figure.subplots_adjust(0.02, 0.02, 0.98, 0.9)
         canvas = FigureCanvasAgg(figure)
         axes = figure.subplots()
-        image = _map(axes, trial.belief, 0, write=False) if trial.belief else None
+        image = _under(axes, trial.belief, 0, write=False) if trial.belief else None
         surroundings(axes, scene, outlined=True)
         trails = [
             axes.plot([], [], color=PALETTE[e % len(PALETTE)], lw=1.8, zorder=4)[0] for e in range(len(trial.paths))
@@ -189,7 +226,7 @@ def search_film(trial: Trial, captions: Mapping[int, str]) -> Iterator[Array]:
         for step, text in captions.items():
             if trial.belief is not None:
                 number = int(np.abs(trial.belief.moments - step).argmin())
-                image.set_data(np.asarray(trial.belief.values[number], float).T)  # type: ignore[attr-defined]
+                _renew(image, trial.belief, number)
             walked = _so_far(trial.paths, step)
             for trail, path in zip(trails, walked, strict=False):
                 trail.set_data(*path.T)

@@ -27,6 +27,9 @@ from pipelines.stages.blocks import Plan, run_blocks, snapshot_arrays
 from pipelines.stages.relabel_trials import num_whole, spans
 from pipelines.tasks import registry
 
+MOST_NAMES = 5  # of tasks, in an error
+SHORTER = "--set trial_episodes=... for shorter trials"
+
 
 def run(work: Work) -> Product:
     """Learns the model of all tasks together. Raises UsageError where it does not fit the log, or the log has too few
@@ -36,7 +39,7 @@ def run(work: Work) -> Product:
     learners.want_split(card, config.learn_from)
     logs, tasks, space, _ = learners.read_log(work.inputs["log"])
     learners.want_tasks(tasks, 2, "belief")
-    model_config = settled(config, card, space)
+    model_config = settled(config, card.extra["family"], space)
     logs, where = mixed(work, logs), located(logs, tasks, config.trial_episodes, card.extra["horizon"])
     mapped = rows_to_unit(space, belief.Data(logs, where))
     work.tell.note(f"{int(where.size.sum())} trials of {config.trial_episodes} episodes in {len(tasks)} tasks")
@@ -79,13 +82,12 @@ def _learn(work: Work, model: belief.Model, data: belief.Data) -> tuple[belief.A
 # ---- the model and the log -------------------------------------------------------------------------------------------
 
 
-def settled(config: Any, card: Any, space: Space) -> BeliefConfig:
-    """The model's own fields of the stage's config, with what it leaves to the family. Raises UsageError where they do
-    not fit the log."""
+def settled(config: Any, family: str, space: Space) -> BeliefConfig:
+    """The model's own fields of a config, with what it leaves to the family (empty: nobody knows it). Raises UsageError
+    where they do not fit its observations."""
     fields = {name: getattr(config, name) for name in BeliefConfig.model_fields}
     images = len(space.obs_shape) > 1
     if fields["decode_state"] is None:
-        family = card.extra["family"]
         fields["decode_state"] = bool(family) and registry.find(family).dynamics and not images
     if images and fields["decode_state"]:
         raise UsageError("decode_state=true: images are not decoded", "--set decode_state=false decodes rewards")
@@ -95,16 +97,19 @@ def settled(config: Any, card: Any, space: Space) -> BeliefConfig:
     return BeliefConfig.model_validate(fields)
 
 
-def located(logs: Log, tasks: Sequence[Task], k: int, horizon: int) -> Trials:
-    """Where the whole trials of `logs [T, ...]` lie. Raises UsageError naming the tasks that have none."""
+def located(logs: Log, tasks: Sequence[Task], k: int, horizon: int, shorter: str = SHORTER) -> Trials:
+    """Where the whole trials of `logs [T, ...]` lie. Raises UsageError naming the tasks that have none, and what they
+    have; `shorter` is how one learns from shorter trials."""
     each = [Log(*(np.asarray(column[t]) for column in logs)) for t in range(len(tasks))]  # type: ignore[arg-type]
-    count = np.array([num_whole(log, horizon) // k for log in each], np.int32)
-    short = [task.name for task, number in zip(tasks, count, strict=True) if not number]
+    whole = [num_whole(log, horizon) for log in each]
+    count = np.array([number // k for number in whole], np.int32)
+    short = [f"{task.name} ({n} whole)" for task, n in zip(tasks, whole, strict=True) if n < k]
     if short:
-        whole = f"{k} whole episodes" if k > 1 else "a whole episode"
+        trial = f"{k} whole episodes" if k > 1 else "a whole episode"
+        more = f" and {len(short) - MOST_NAMES} more" if len(short) > MOST_NAMES else ""
         raise UsageError(
-            f"the log has no trial of {whole} in task {', '.join(short)}",
-            "collect more steps, or --set trial_episodes=... for shorter trials",
+            f"the log has no trial of {trial} in task {', '.join(short[:MOST_NAMES])}{more}",
+            f"collect more steps, or {shorter}",
         )
     first = np.zeros((len(tasks), count.max() + 1), np.int32)
     for row, log, number in zip(first, each, count, strict=True):

@@ -15,14 +15,14 @@ from pipelines.core.names import slug
 from pipelines.core.statistics import Interval, interval
 from pipelines.core.types import Scene, Shape
 from pipelines.figures import film, scenes
-from pipelines.figures.exploring import Map, Trial, above, narrowing, search_film
+from pipelines.figures.exploring import Doors, Map, Trial, above, narrowing, search_film
 from pipelines.stages import looking
 from pipelines.stages.paper_given import Found, Given, body_of, cell_of, picture
 from pipelines.stages.report_figures import Picture
 from pipelines.stages.results import Gathered, task_name
 
 PLAIN = ("plain", "no_replay")  # parts of the figures: the method without other agents' episodes in its trials
-PEERS = ("cql", "mbml", "pearl")
+PEERS = ("cql", "mbml", "pearl", "online")
 PARTS = {"prior": 0.0, "a quarter": 0.25, "half": 0.5, "the end": 1.0}  # of a trial
 DRAWN = 2  # tasks of each arm in the picture of beliefs
 MOST_FRAMES, FILM_S = 90, 9.0
@@ -34,7 +34,8 @@ COLUMNS = {
     "sure before the goal": "sure before\nthe goal",
 }
 SPREAD = (
-    "Spread: over how many places the belief lies (the exponential of its map's entropy), as a share of the prior's. "
+    "Spread: over how many places, or parts of the wall, the belief lies (the exponential of its map's entropy), as a "
+    "share of the prior's. "
     f"Sure: of the moments before the goal is found, how many have a place that is expected to pay more than "
     f"{looking.SURE:g}. IQM and 95% bootstrap interval over n training seeds of the mean over the tasks looked at."
 )
@@ -46,7 +47,11 @@ class Look(Gathered):
 
     @property
     def maps(self) -> bool:
-        return all("map" in one for one in self.data)
+        return all(one.keys() & {"map", "doors"} for one in self.data)
+
+    @property
+    def doors(self) -> bool:
+        return all("doors" in one for one in self.data)
 
     def trial(self, task: int) -> Trial:
         """One task's."""
@@ -56,7 +61,9 @@ class Look(Gathered):
         if told:
             shapes = tuple(Shape(kind, tuple(numbers), role, solid) for kind, numbers, role, solid in told["shapes"])
             scene = Scene(tuple(told["low"]), tuple(told["high"]), shapes)
-        belief = None
+        belief: Map | Doors | None = None
+        if "doors" in one:
+            belief = Doors(np.asarray(one["doors"])[task], np.asarray(one["moment"]))
         if "map" in one:
             belief = Map(
                 np.asarray(one["map"])[task], np.asarray(one["moment"]), tuple(said["low"]), tuple(said["high"])
@@ -134,7 +141,7 @@ def figure_7(given: Given) -> Found:
     for family, looks in by_family([one for one in looks_of(given) if one.maps]):
         tasks = _middle(len(looks[0].data[0]["path"]))
         text = (
-            "What the belief expects to be paid at each place, white 0 and black 1, a mean over "
+            f"What the belief expects to be paid {_where(looks)}, white 0 and black 1, a mean over "
             f"{looking.DRAWS} draws of the latent; the way so far, a colour for each episode, and the goal. "
             f"{_seeds(looks).capitalize()}."
         )
@@ -146,10 +153,17 @@ def figure_7(given: Given) -> Found:
         if not {one.label for one in looks} & set(plain := plain_of(given)):
             lacks.append(f"a look labelled {' or '.join(map(repr, plain))} on {family} ({LOOK})")
     if not pictures:
-        how = "of a family whose observations are places and whose tasks differ in rewards"
+        how = "of a family whose observations are places and whose tasks differ in rewards, or in where a door is"
         return Found("Figure 7", lacks=(f"looks with a belief-model, {how} ({LOOK})",))
     table = (("belief", *COLUMNS.values(), "n"), *rows)
     return Found("Figure 7", tuple(pictures), lacks=tuple(lacks), table=table, caption=SPREAD)
+
+
+def _where(looks: Sequence[Look]) -> str:
+    """What a map is of."""
+    if not any(one.doors for one in looks):
+        return "at each place"
+    return "for the largest step out through each part of the wall (drawn outside it: where the door may be)"
 
 
 def _middle(count: int) -> list[int]:
@@ -163,10 +177,8 @@ def search(given: Given) -> Found:
     pictures = []
     for family, looks in by_family([one for one in looks_of(given) if one.label == given.config.method]):
         one, task = looks[0], _middle(len(looks[0].data[0]["path"]))[-1]
-        text = (
-            "A trial of one unseen task, a colour for each episode"
-            f"{', over what the belief expects to be paid where' if one.maps else ''}. {_seeds(looks).capitalize()}."
-        )
+        over = f", over what the belief expects to be paid {_where([one])}" if one.maps else ""
+        text = f"A trial of one unseen task, a colour for each episode{over}. {_seeds(looks).capitalize()}."
         image = _film(one.trial(task), np.asarray(one.data[0]["reward"], float)[task])
         pictures.append(Picture(slug(f"search {family}") + ".gif", f"Search and return, {family}", text, image, False))
     lacks = () if pictures else (f"a look labelled {given.config.method!r} ({LOOK})",)

@@ -4,6 +4,8 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from pipelines.core.configs.base import resolve
+from pipelines.core.configs.belief import BeliefConfig
 from pipelines.core.configs.stages import parse_keep
 from pipelines.core.families import Entry
 
@@ -174,6 +176,8 @@ def _mql(agent: Any, family: Entry) -> tuple[float, float]:
 def _online(config: Any, family: Entry) -> tuple[float, float]:
     """(operations of one row of an update, parameters); PEARL's update has so many rows of each of its tasks."""
     agent = config.agent
+    if config.algorithm == "borel":
+        return _borel_online(config, family)
     if config.algorithm != "pearl":
         return _mql(agent, family)
     row, params = _sac(agent, family, agent.latent_dim)
@@ -181,6 +185,19 @@ def _online(config: Any, family: Entry) -> tuple[float, float]:
     encoder = mlp([inputs, *agent.encoder_hidden, 2 * agent.latent_dim])
     tasks = agent.tasks_per_update or config.num_tasks or family.num_train
     return tasks * (row + 4 * agent.context_size / agent.batch_size * encoder[0]), params + encoder[1]
+
+
+def _borel_online(config: Any, family: Entry) -> tuple[float, float]:
+    """(operations of one row of an update, parameters): the drawn trials are encoded, now and then to teach the
+    belief, and every drawn task has so many rows."""
+    agent, believing = config.agent, resolve(BeliefConfig, config.agent.belief)
+    learner = "dqn" if family.discrete else agent.learner
+    wide = family._replace(obs_dim=family.obs_dim + 1 + 2 * believing.latent_dim)
+    row, params = {"dqn": _dqn, "cql": _cql}.get(learner, _sac)(agent, wide)
+    trial, more = _belief(believing, family)
+    tasks = agent.tasks_per_update or config.num_tasks or family.num_train
+    often = 1 / 6 + 1 / agent.belief_every  # reading a trial is a sixth of learning from it, or less
+    return tasks * (row + often * agent.trials_per_task * trial / agent.batch_size), params + more
 
 
 def _row_bytes(family: Entry) -> int:

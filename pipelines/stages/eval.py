@@ -79,6 +79,7 @@ def label_of(config: Any, extra: Any) -> str:
     """What tables call a policy, by its card's `extra`."""
     label, trained = LABELS.get(extra["algorithm"], extra["algorithm"]), extra.get("trained")
     label = "PEARL" if (extra["algorithm"], trained) == ("batch-pearl", "online") else label
+    label = "BOReL online" if (extra["algorithm"], trained) == ("borel", "online") else label
     return str(config.label or (f"{label} offline" if trained == "offline" else label))
 
 

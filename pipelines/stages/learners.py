@@ -10,6 +10,7 @@ from pipelines.algos import (
     bc,
     bcq,
     borel,
+    borel_online,
     contextual_bcq,
     cql,
     ddpg,
@@ -36,6 +37,7 @@ from pipelines.core.configs.algorithms import (
     IqlConfig,
     MbmlConfig,
     MqlConfig,
+    OnlineBorelConfig,
     PearlConfig,
     PooledTd3Config,
     SacConfig,
@@ -75,7 +77,7 @@ PER_TASK: Mapping[str, tuple[Callable[[Any, Space, float], Algorithm], type[Conf
 
 def make(name: str, config: Config | Mapping[str, Any], space: Space, discount: float, **asks: Any) -> Algorithm:
     """The algorithm that a stage or a card names, for logs and environments in the units of `space`. `asks`: what an
-    algorithm that distils asks of others while it learns (see its `make`).
+    algorithm that distils asks of others while it learns, or BOReL online of its trials (see its `make`).
 
     Raises WrongKind for a name this version does not know, UsageError where it cannot act in the space.
     """
@@ -108,6 +110,8 @@ def _make(
             return pearl.make(agent(PearlConfig), space, discount)
         case "contextual-bcq":
             return contextual_bcq.make(agent(ContextualBcqConfig), space, discount)
+        case "borel" if isinstance(config, OnlineBorelConfig):
+            return borel_online.make(config, space, discount, **asks)
         case "borel":
             return borel.make(agent(BorelConfig), space, discount)
         case "mql" | "td3-context":

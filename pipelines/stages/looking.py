@@ -1,8 +1,10 @@
 """The look: a trial of a policy in each of a few tasks, kept whole, and what a belief-model made of it step by step.
 
 What a page draws of exploration (BOReL's Figures 1, 5 and 7) is all in the report, so that a page needs no model. A map
-says of every place what the belief expects to be paid there: the decoder's reward, a mean over draws of the latent.
-M tasks, K episodes of a trial, H steps, L = K H, N moments from the prior (0) to the end (L), X x Y places, D draws.
+says of every place what the belief expects to be paid there: the decoder's reward, a mean over draws of the latent. Of
+a room with a door somewhere in its wall it says so of every step out through the wall.
+M tasks, K episodes of a trial, H steps, L = K H, N moments from the prior (0) to the end (L), X x Y places, W steps
+out, D draws.
 """
 
 import math
@@ -36,6 +38,8 @@ MOMENTS = 120  # of a trial that are kept, at most, beside the prior
 ACROSS = 40  # places of a map along its longer side
 SURE = 0.5  # a place that is expected to pay more is where the goal is believed to be
 PARTS = {"a quarter": 0.25, "half": 0.5, "the end": 1.0}  # of a trial
+ROOMS = {"escape-room": 0.99}  # bodies with a round wall around the origin, and how near to it an agent can come
+STEPS_OUT = 72  # directions, of which a door of the room is 4.5
 
 
 def product(work: Work, label: str) -> Product:
@@ -66,7 +70,7 @@ def product(work: Work, label: str) -> Product:
         believed, where = _believed(work, family, tasks, played)
         arrays |= believed
         said |= {"belief": belief.card.id, **where}
-        if "map" in believed:
+        if believed.keys() & {"map", "doors"}:
             metrics = {f"look/{name}": mean for name, mean in means(narrowing(arrays)).items() if np.isfinite(mean)}
     extra = {"label": label, "family": family.name, **own.on_card(family.name), "split": config.split}
     extra |= {"protocol": "look", "look": said}
@@ -138,8 +142,8 @@ def found_at(played: Explored, above: float) -> np.ndarray[Any, Any]:
 def _believed(
     work: Work, family: TaskFamily, tasks: tuple[Task, ...], played: Explored
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(`moment [N]`, `mean` and `log_variance [M, N, Z]`, and where there can be one `map [M, N, X, Y]`; the map's
-    bounds). Raises StageFailed for beliefs that are not finite."""
+    """(`moment [N]`, `mean` and `log_variance [M, N, Z]`, and where there can be one `map [M, N, X, Y]` or
+    `doors [M, N, W]`; the map's bounds). Raises StageFailed for beliefs that are not finite."""
     artifact = work.inputs["belief"]
     config, coder = belief_view.model_of(artifact), belief_view.coder_of(artifact)
     space = unit(family.space)
@@ -152,17 +156,23 @@ def _believed(
     moment = np.unique(np.linspace(0, flag.shape[1], min(MOMENTS, flag.shape[1]) + 1).round().astype(np.int32))
     kept = Belief(*(leaf[:, moment] for leaf in found))
     out: dict[str, Any] = {"moment": moment, **kept._asdict()}
-    if not shows_places(config, family):
+    doors = shows_doors(config, family)
+    if not doors and not shows_places(config, family):
         return out, {}
-    scenes = [family.scene(task) for task in tasks] if family.scene else []
-    grid = (
-        cells(config) if config.reward_head == "cells" else spread(scenes, np.asarray(places(family)(played.first_obs)))
-    )
+    if doors:
+        asked = steps_out(space, ROOMS[_body(family)])
+    else:
+        scenes = [family.scene(task) for task in tasks] if family.scene else []
+        begun = np.asarray(places(family)(played.first_obs))
+        grid = cells(config) if config.reward_head == "cells" else spread(scenes, begun)
+        asked = standing(space, grid.points)
     nets = model.make_nets(config, space)
     params = artifact.arrays()["decoders"]["reward"]
     key = stage_key(work.seed, "look-belief")
-    expected = jax.jit(lambda q: maps(config, nets, params, coder, space, q, grid.points, key))
-    values = np.stack([np.asarray(expected(Belief(*(leaf[m] for leaf in kept)))) for m in range(len(tasks))])
+    paid = jax.jit(lambda q: expected(config, nets, params, coder, q, asked, key))
+    values = np.stack([np.asarray(paid(Belief(*(leaf[m] for leaf in kept)))) for m in range(len(tasks))])
+    if doors:
+        return out | {"doors": values.astype(np.float16)}, {}
     out["map"] = values.reshape(*values.shape[:2], *grid.shape).astype(np.float16)
     return out, {"low": list(grid.low), "high": list(grid.high)}
 
@@ -201,6 +211,17 @@ def shows_places(config: BeliefConfig, family: TaskFamily) -> bool:
     )
 
 
+def _body(family: TaskFamily) -> str:
+    return family.name.partition("/")[0]
+
+
+def shows_doors(config: BeliefConfig, family: TaskFamily) -> bool:
+    """Whether the model says of a step, and not of where it ended, if it is paid, in a room whose tasks differ in where
+    the door is."""
+    seen = set(config.reward_inputs)
+    return _body(family) in ROOMS and config.reward_head != "cells" and seen == {"obs", "action"}
+
+
 # ---- maps ------------------------------------------------------------------------------------------------------------
 
 
@@ -237,23 +258,38 @@ def spread(scenes: list[Scene], begun: np.ndarray[Any, Any]) -> Grid:
     return Grid((float(low[0]), float(low[1])), (float(high[0]), float(high[1])), (wide, tall))
 
 
-def maps(
-    config: BeliefConfig,
-    nets: model.Nets,
-    params: Params,
-    coder: Coder,
-    space: Space,
-    q: Belief,
-    points: Any,
-    key: Array,
+def standing(space: Space, points: Any) -> Transition:
+    """Rows of standing still at `points [G, 2]`."""
+    still = jnp.zeros((len(points), *space.action_shape), space.action_dtype)
+    return _asked(points, still, points)
+
+
+def directions() -> np.ndarray[Any, Any]:
+    """[W, 2], counted from the x axis."""
+    angle = np.arange(STEPS_OUT) * 2 * math.pi / STEPS_OUT
+    return np.stack([np.cos(angle), np.sin(angle)], -1).astype(np.float32)
+
+
+def steps_out(space: Space, radius: float) -> Transition:
+    """Rows of the largest step outward from so far away from the origin, one for each of `directions`; where they end
+    is not known."""
+    out = directions()
+    action = (out / np.abs(out).max(-1, keepdims=True)).astype(space.action_dtype)
+    return _asked(radius * out, action, radius * out)
+
+
+def _asked(obs: Any, action: Any, next_obs: Any) -> Transition:
+    nothing = jnp.zeros(len(obs))
+    return Transition(obs, action, nothing, next_obs, nothing > 0, nothing > 0, jnp.zeros((len(obs), 0)))
+
+
+def expected(
+    config: BeliefConfig, nets: model.Nets, params: Params, coder: Coder, q: Belief, row: Transition, key: Array
 ) -> Array:
-    """What each belief `q [N, Z]` expects to be paid at `points [G, 2]` for standing there -> [N, G]. Probabilities
-    where whether a step is paid is decoded. The draws' luck is the same at every moment."""
+    """What each belief `q [N, Z]` expects to be paid for the rows `row [G]` -> [N, G]. Probabilities where whether a
+    step is paid is decoded. The draws' luck is the same at every moment."""
     noise = jax.random.normal(key, (DRAWS, config.latent_dim))
-    decoder, count = nets.reward, len(points)
-    still = jnp.zeros((count, *space.action_shape), space.action_dtype)
-    nothing = jnp.zeros(count)
-    row = Transition(points, still, nothing, points, nothing > 0, nothing > 0, jnp.zeros((count, 0)))
+    decoder, nothing = nets.reward, jnp.zeros_like(row.reward)
     trial = Trial(row, nothing, nothing, nothing == 0)
     of_step = decoder.of_step(params, coder.norm, trial) if isinstance(decoder, Decoder) else None
 
@@ -279,11 +315,13 @@ def means(numbers: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, float]:
 
 
 def narrowing(arrays: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
-    """How a belief narrows, of each task [M]: over how many places it is spread (the exponential of the map's entropy)
-    at some parts of a trial, as a share of the prior's; and, before the goal is found, at how many of the moments some
-    place is expected to pay more than SURE (NaN where it is found at once, or nothing says when)."""
-    values, moment = np.asarray(arrays["map"], np.float64), np.asarray(arrays["moment"])
-    share = np.clip(values.reshape(*values.shape[:2], -1), 1e-12, None)
+    """How a belief narrows, of each task [M]: over how many places it is spread (the exponential of the entropy of the
+    map, or of the steps out) at some parts of a trial, as a share of the prior's; and, before the goal is found, at how
+    many of the moments some place is expected to pay more than SURE (NaN where it is found at once, or nothing says
+    when)."""
+    values = np.asarray(arrays["map" if "map" in arrays else "doors"], np.float64)
+    values, moment = values.reshape(*values.shape[:2], -1), np.asarray(arrays["moment"])
+    share = np.clip(values, 1e-12, None)
     share = share / share.sum(-1, keepdims=True)
     wide = np.exp(-(share * np.log(share)).sum(-1))  # [M, N]
     at = {name: int(np.abs(moment - part * moment[-1]).argmin()) for name, part in PARTS.items()}
@@ -291,7 +329,7 @@ def narrowing(arrays: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
     if "found" not in arrays:
         return out
     before = (moment > 0) & (moment < np.asarray(arrays["found"])[:, None])
-    peak = values.max((2, 3)) > SURE
+    peak = values.max(2) > SURE
     count = before.sum(1)
     early = np.where(count > 0, (peak & before).sum(1) / np.maximum(count, 1), np.nan)
     return out | {"sure before the goal": early}

@@ -1,9 +1,10 @@
-"""online: one policy learned across tasks while they are collected (MQL, PEARL). () -> replay-log
+"""online: one policy learned across tasks while they are collected (MQL, PEARL, BOReL). () -> replay-log
 
 What `omrl metatrain --online` runs first; the log keeps the policy that made it, and `settle` makes a meta-policy of
 it. First come episodes of uniform actions in all tasks; then, again and again, updates on the rows of all tasks, and
 episodes of tasks drawn uniformly. Nothing is under way between two iterations, so that a run resumes to the same bits
-whatever a simulator can restore.
+whatever a simulator can restore. BOReL's logs are whole trials, the random ones too: k episodes in one task, between
+which the belief is carried over.
 
 Differs from MQL's code (facts 2.4): the budget counts iterations, with episodes that run to the horizon; all tasks have
 their random episodes together, each equally many; rows are drawn from all that was seen, not from the last 1,000,000;
@@ -18,7 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pipelines.algos import borel
 from pipelines.core import own
+from pipelines.core.configs.algorithms import BorelConfig
+from pipelines.core.configs.base import resolve
+from pipelines.core.configs.belief import BeliefConfig
 from pipelines.core.configs.online import OnlineConfig
 from pipelines.core.configs.stages import enough_tasks
 from pipelines.core.errors import WrongKind
@@ -28,7 +33,7 @@ from pipelines.core.trees import task_leaf, to_dict
 from pipelines.core.types import Algorithm, Array, Log, Metrics, Policy, Task, TaskFamily, memoryless, task_rows
 from pipelines.core.work import Product, Work
 from pipelines.rollouts.exploring import Explored, explore
-from pipelines.stages import collect, learners
+from pipelines.stages import belief, collect, learners
 from pipelines.stages.blocks import Plan, run_blocks, snapshot_arrays
 from pipelines.stages.keeping import kept
 from pipelines.stages.pacing import uniform_action
@@ -66,8 +71,10 @@ class Sizes:
 
     @classmethod
     def of(cls, config: OnlineConfig, horizon: int, num_tasks: int, key: Array) -> "Sizes":
-        length = min(config.random_length or max(1, horizon // 4), horizon)
+        whole = config.algorithm == "borel"  # trials
+        length = min(config.random_length or (horizon if whole else max(1, horizon // 4)), horizon)
         rounds = -(-config.random_steps // (length * num_tasks))
+        rounds += -rounds % config.trial_episodes if whole else 0
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(config.iterations))
         ids = np.asarray(jax.vmap(lambda one: jax.random.randint(one, (config.trials,), 0, num_tasks))(keys))
         most = int(np.bincount(ids.reshape(-1), minlength=num_tasks).max()) * config.trial_episodes
@@ -240,8 +247,9 @@ def run(work: Work) -> Product:
     enough_tasks(config.num_tasks, len(tasks), family.name)
     tasks = tasks[: config.num_tasks]
     name = NAMES.get(config.algorithm, config.algorithm)
-    algorithm = learners.make(name, config.agent, family.space, family.discount)
-    collecting = learners.make(name, collector(config.agent), family.space, family.discount).policy
+    agent, asks = settled_agent(config, family)
+    algorithm = learners.make(name, agent, family.space, family.discount, **asks)
+    collecting = learners.make(name, collector(agent), family.space, family.discount, **asks).policy
     loop = Loop(config, family, tasks, algorithm, collecting, work.seed)
     steps = loop.iteration_steps
     plan = Plan(
@@ -256,7 +264,21 @@ def run(work: Work) -> Product:
     )
     lost = np.asarray(carry.diverged)
     collect.say_failed(work, tasks, lost)
-    return product(config, name, family, tasks, carry, snapshots)
+    return product(config, name, acts_as(agent), family, tasks, carry, snapshots)
+
+
+def settled_agent(config: OnlineConfig, family: TaskFamily) -> tuple[Any, dict[str, Any]]:
+    """The agent, with what it leaves to the family, and what its `make` asks beside."""
+    agent: Any = config.agent
+    if config.algorithm != "borel":
+        return agent, {}
+    model = belief.settled(resolve(BeliefConfig, agent.belief), family.name, family.space)
+    return agent.model_copy(update={"belief": model.identity()}), {"horizon": family.horizon}
+
+
+def acts_as(agent: Any) -> Any:
+    """What the policy is rebuilt from: how BOReL learned online is no part of it."""
+    return borel.part_of(agent, BorelConfig) if isinstance(agent, BorelConfig) else agent
 
 
 def collector(agent: Any) -> Any:
@@ -266,7 +288,7 @@ def collector(agent: Any) -> Any:
 
 
 def product(
-    config: OnlineConfig, name: str, family: TaskFamily, tasks: Any, carry: Carry, snapshots: dict[str, Any]
+    config: OnlineConfig, name: str, agent: Any, family: TaskFamily, tasks: Any, carry: Carry, snapshots: dict[str, Any]
 ) -> Product:
     """One leaf per task and column, as `collect` leaves them, and the policy that all tasks share."""
     arrays: dict[str, Any] = {}
@@ -285,7 +307,7 @@ def product(
         "horizon": family.horizon,
         "discount": family.discount,
         "algorithm": name,
-        "agent": config.agent.identity(),
+        "agent": agent.identity(),
         "transitions": int(logs.size.sum()),
         "online": {"updates": int(carry.updates), "chosen": config.algorithm},
     }

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines.stages.baselines import FINETUNE, METATRAIN
 from pipelines.stages.belief_papers import BELIEF
-from pipelines.stages.borel_papers import BOREL
+from pipelines.stages.borel_papers import BOREL, BOREL_ONLINE, BOREL_SMALL
 from pipelines.stages.collectors import PAPERS
 from pipelines.stages.distill_papers import DISTILL
 from pipelines.stages.mql_papers import OFFLINE, ONLINE, SMALL
@@ -65,10 +65,15 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
                 "mql": {"history": 4, "context_dim": 4},
                 "td3-context": {"history": 4, "context_dim": 4},
                 "pearl": {"encoder_hidden": [16], "context_size": 8},
+                "borel": {
+                    "tasks_per_update": 2,
+                    "trials_per_task": 2,
+                    "belief": {"width": 16, "decoder_hidden": [8, 8]},
+                },
             },
         },
-        "small": {"bodies": SMALL},
-        "paper": {"papers": ONLINE},  # the row of the family's own variant
+        "small": {"bodies": {**SMALL, **BOREL_SMALL}},
+        "paper": {"papers": {**ONLINE, **BOREL_ONLINE}},  # the row of the family's own variant
     },
     "import": {"tiny": {}, "small": {}, "paper": {}},
     "train": {

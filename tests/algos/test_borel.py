@@ -154,6 +154,18 @@ def test_rows_come_from_drawn_tasks_and_whole_trials():
     np.testing.assert_array_equal(np.unique(every // 18, axis=1), [[0], [1], [2]])
 
 
+def test_a_goal_may_be_an_end():
+    """Rows that are paid more than paid_above (0.5) are terminal, the others what they were."""
+    data = data_of("borel")
+    reward = np.tile(np.float32([0.4, 0.5, 0.6]), (3, 6))
+    data = jax.tree.map(jnp.asarray, data._replace(logs=data.logs._replace(reward=reward)))
+    plain, ending = (make("borel", batch_size=50, paid_ends=which).sample for which in (False, True))
+    as_logged, found = (jax.jit(draw)(data, jax.random.key(0)) for draw in (plain, ending))
+    np.testing.assert_array_equal(found.terminal, as_logged.terminal | (found.reward > 0.55))
+    assert found.terminal.sum() > as_logged.terminal.sum()
+    np.testing.assert_array_equal(found.next_obs, as_logged.next_obs)
+
+
 def test_scales_are_those_of_the_states():
     """Against all states of the view; flags as they are."""
     data = jax.tree.map(jnp.asarray, data_of("borel"))

@@ -104,7 +104,7 @@ def test_what_is_mixed_is_what_is_learned_from(log, mixed, learned):
 def test_successors_are_decoded_where_tasks_differ_in_them(monkeypatch, log, dynamics, given, want):
     found_as(dataclasses.replace(FAMILY, dynamics=dynamics), monkeypatch)
     config = resolve(BeliefStageConfig, {"decode_state": given})
-    assert belief.settled(config, log.card, FAMILY.space).decode_state is want
+    assert belief.settled(config, log.card.extra["family"], FAMILY.space).decode_state is want
 
 
 # ---- which trials ----------------------------------------------------------------------------------------------------
@@ -130,16 +130,20 @@ def test_trials_are_whole_and_show_what_was_logged():
 
 def test_a_task_without_a_whole_trial_is_named():
     logs = stacked(told([3, 3]), told([3, 2]))
-    with pytest.raises(UsageError, match="no trial of 2 whole episodes in task toy 1") as caught:
+    with pytest.raises(UsageError, match=r"no trial of 2 whole episodes in task toy 1 \(1 whole\)$") as caught:
         belief.located(logs, TASKS, 2, 3)
     assert "trial_episodes" in caught.value.hint
-    with pytest.raises(UsageError, match="no trial of a whole episode in task toy 0, toy 1"):
+    with pytest.raises(UsageError, match=r"no trial of a whole episode in task toy 0 \(0 whole\), toy 1 \(0 whole\)"):
         belief.located(stacked(told([2]), told([1])), TASKS, 1, 3)
+    many = [Task(n, f"toy {n}", "train", {}) for n in range(8)]
+    with pytest.raises(UsageError, match=r"toy 4 \(1 whole\) and 3 more$"):
+        belief.located(stacked(*[told([3, 2])] * 8), many, 2, 3)
 
 
 def test_too_few_trials(log):
     said = refused(UsageError, {"log": log}, {"trial_episodes": 10})
-    assert "no trial of 10 whole episodes in task times 1, times 2, times 3 | collect more steps" in said
+    assert "no trial of 10 whole episodes in task times 1 (" in said
+    assert "| collect more steps, or --set trial_episodes=" in said
 
 
 # ---- what does not fit together --------------------------------------------------------------------------------------
@@ -196,8 +200,8 @@ def test_heads_that_do_not_fit(log):
     assert "observations of (1,) name no cell of a grid of (5, 5)" in said
     images = Space((8, 8, 1), (2,), (-1.0,) * 2, (1.0,) * 2, obs_dtype="uint8")
     with pytest.raises(UsageError, match="images are not decoded"):
-        belief.settled(resolve(BeliefStageConfig, {"decode_state": True}), log.card, images)
-    assert belief.settled(resolve(BeliefStageConfig), log.card, images).decode_state is False
+        belief.settled(resolve(BeliefStageConfig, {"decode_state": True}), FAMILY.name, images)
+    assert belief.settled(resolve(BeliefStageConfig), FAMILY.name, images).decode_state is False
     with pytest.raises(UsageError, match="reward_inputs is empty"):
         resolve(BeliefStageConfig, {"reward_inputs": []})
 

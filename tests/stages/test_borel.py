@@ -185,7 +185,8 @@ def test_a_belief_of_another_family_is_refused(log, model):
 
 
 def test_too_few_trials_are_refused_by_name(model):
-    refuse(UsageError, "no trial of 2 whole episodes in task task 0, task 1, task 2", log_of((3, 2)), belief=model)
+    words = r"no trial of 2 whole episodes in task task 0 \(1 whole\), task 1 \(1 whole\), task 2"
+    assert "`omrl belief --log log --trial-episodes N`" in refuse(UsageError, words, log_of((3, 2)), belief=model)
 
 
 def test_a_belief_that_is_not_finite_is_refused(log, model):

@@ -27,6 +27,7 @@ SIZES = {"trial_episodes": K, "latent_dim": 2, "width": 6, "embed_obs": 4, "embe
 FAMILIES = {
     "gridworld/borel": {"reward_head": "cells", "embed_action": 0},
     "point-semicircle-sparse/borel": {"reward_inputs": ["next_obs"], "embed_action": 3},
+    "escape-room/borel": {"reward_inputs": ["obs", "action"], "reward_head": "bernoulli", "embed_action": 3},
 }
 
 
@@ -149,6 +150,31 @@ def test_a_map_of_the_plane_asks_the_decoder_at_each_place():
     assert float(found["map"][0, 60, 12, 20]) == pytest.approx(float(want), abs=2e-3)
 
 
+def test_doors_are_asked_about_by_steps_out():
+    """By hand: from 0.99 of the way to the wall, straight up (direction 18 of 72), and to the lower left, where the
+    largest step goes as far along both axes."""
+    name = "escape-room/borel"
+    belief = believing(name)
+    made = look(name, {"policy": policy_of(name, belief), "belief": belief}, look_tasks=1)
+    found = made.arrays["look"]
+    assert found["doors"].shape == (1, 121, 72) and "map" not in found and "low" not in made.extra["look"]
+    assert "look/spread at half" in made.metrics
+    config, family = looking.belief_view.model_of(belief), registry.find(name)
+    net = model.make_nets(config, looking.unit(family.space)).reward
+    noise = np.asarray(jax.random.normal(looking.stage_key(0, "look-belief"), (looking.DRAWS, 2)))
+    z = found["mean"][0, 60] + np.exp(found["log_variance"][0, 60] / 2) * noise
+    nothing = np.zeros(looking.DRAWS, np.float32)
+    for direction, place, action in ((18, (0.0, 0.99), (0.0, 1.0)), (45, (-0.7, -0.7), (-1.0, -1.0))):
+        obs, act = (np.broadcast_to(np.array(one, np.float32), (looking.DRAWS, 2)) for one in (place, action))
+        row = Transition(obs, act, nothing, obs, nothing, nothing, nothing)
+        trial = looking.Trial(row, nothing, nothing, nothing)
+        logit = net.apply(belief.tree["decoders"]["reward"], looking.belief_view.coder_of(belief).norm, z, trial)
+        want = (1 / (1 + np.exp(-np.asarray(logit)))).mean()
+        assert float(found["doors"][0, 60, direction]) == pytest.approx(float(want), abs=2e-3)
+    other = resolve(BeliefConfig, {"reward_head": "bernoulli"})  # it sees where a step ends, and knows no door
+    assert looking.shows_doors(config, family) and not looking.shows_doors(other, family)
+
+
 def test_a_simulator_is_looked_at_as_a_device_is(grid, monkeypatch):
     """The same gridworld behind a simulator: the same trials and beliefs."""
     belief, policy, made = grid
@@ -196,6 +222,8 @@ def test_how_a_belief_narrows():
     np.testing.assert_array_equal(found["sure before the goal"], [0.5, np.nan])
     assert looking.means(found)["sure before the goal"] == 0.5
     assert "sure before the goal" not in looking.narrowing({"map": values, "moment": np.arange(5)})
+    doors = looking.narrowing({"doors": values.reshape(2, 5, 4), "moment": np.arange(5), "found": np.array([3, 1])})
+    jax.tree.map(np.testing.assert_array_equal, doors, found)
 
 
 def test_tasks_are_taken_from_all_over_the_list():

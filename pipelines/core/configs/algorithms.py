@@ -2,9 +2,10 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipelines.core.configs.base import Config, later
+from pipelines.core.errors import UsageError
 
 Widths = tuple[int, ...]
 
@@ -282,6 +283,11 @@ class BorelConfig(SacConfig):
         description="rows before which the states' beliefs begin anew: none, or, as in the released code, those that"
         " end in the goal (paid more than the belief-model's paid_above, or terminal); evaluation never begins anew",
     )
+    paid_ends: bool = later(
+        False,
+        description="nothing is bootstrapped behind a row that is paid more than the belief-model's paid_above, as in"
+        " the released code, whose terminals say 'in the goal'",
+    )
     scale_obs: bool = Field(True, description="nets see states of mean 0 and deviation 1 on the log")
     scale_reward: bool = Field(
         True, description="critics learn rewards divided by their deviation on the logs; false: by reward_scale"
@@ -291,6 +297,30 @@ class BorelConfig(SacConfig):
     soft_target: bool = Field(False, description="cql: the target counts the entropy, as SAC's does")
     double: bool = Field(False, description="dqn: the online net chooses the action that the target net values")
     belief: dict[str, Any] = Field({}, description="how beliefs are inferred: the belief-model's, filled in from it")
+
+
+class OnlineBorelConfig(BorelConfig):
+    """BOReL's learner and its belief, learned together (off-policy VariBAD).
+
+    `belief` holds fields of the belief-model, but for how many tasks and trials it learns from: those of an update are
+    its own. There is no log to fit scales to: obs_scale and reward_scale stand in, and of the belief obs_scale too.
+    """
+
+    trials_per_task: int = Field(4, ge=1, description="trials of each drawn task in one update, whole")
+    belief_every: int = Field(5, ge=1, description="updates of the policy for one of the belief")
+    explore_start: float = Field(1.0, ge=0, le=1, description="dqn: probability of a uniform action at first")
+    explore_end: float = Field(0.05, ge=0, le=1)
+    explore_steps: int = Field(10_000, ge=1, description="dqn: updates from the one to the other")
+
+    @model_validator(mode="after")
+    def _of_its_own_trials(self) -> "OnlineBorelConfig":
+        if self.data == "mixed":
+            cause = "agent.data=mixed: online there are no trials of other agents to mix in, and no rewards to relabel"
+            raise UsageError(cause, "leave it out; `omrl relabel` mixes the trials of a log")
+        for name, without in (("first_trials", None), ("belief_reset", "never")):
+            if getattr(self, name) != without:
+                raise UsageError(f"agent.{name} is about the beliefs of a log", "leave it out with --online")
+        return self
 
 
 class Td3BcConfig(Td3Config):

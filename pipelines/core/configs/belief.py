@@ -57,6 +57,12 @@ class BeliefConfig(Config):
         None, ge=1, description="latents decoded at once: memory and speed; None: 16 on a CPU, 4096 on an accelerator"
     )
 
+    @model_validator(mode="after")
+    def _decodes(self) -> "BeliefConfig":
+        if self.reward_head != "cells" and not self.reward_inputs:
+            raise UsageError("reward_inputs is empty", "for example --set 'reward_inputs=[next_obs]'")
+        return self
+
 
 class BeliefStageConfig(BeliefConfig):
     """The model, and how long it learns. A layer may hold `papers` and `paper`: see `of_paper`."""
@@ -74,10 +80,4 @@ class BeliefStageConfig(BeliefConfig):
     @model_validator(mode="after")
     def _whole_blocks(self) -> "BeliefStageConfig":
         whole_blocks("updates", self.updates, "block_updates", self.block_updates)
-        return self
-
-    @model_validator(mode="after")
-    def _decodes(self) -> "BeliefStageConfig":
-        if self.reward_head != "cells" and not self.reward_inputs:
-            raise UsageError("reward_inputs is empty", "for example --set 'reward_inputs=[next_obs]'")
         return self

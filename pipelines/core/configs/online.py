@@ -4,16 +4,21 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pipelines.core.configs.algorithms import MqlConfig, PearlConfig, PooledTd3Config
-from pipelines.core.configs.base import Config, merge
+from pipelines.core.configs.algorithms import MqlConfig, OnlineBorelConfig, PearlConfig, PooledTd3Config
+from pipelines.core.configs.base import Config, merge, resolve
+from pipelines.core.configs.belief import BeliefConfig
 from pipelines.core.configs.stages import AgentConfig, body_of, choose_collector, enough_tasks, whole_blocks
+from pipelines.core.errors import UsageError
 from pipelines.core.families import entry_of
+
+TRIAL_EPISODES = 2  # of BOReL's trials, where nobody says
 
 
 class OnlineConfig(AgentConfig):
     """Iterations: some updates on all that was seen, then some episodes of tasks drawn at random.
 
-    A layer may hold `papers`, `paper` and `bodies` as those of `collect` may.
+    A layer may hold `papers`, `paper` and `bodies` as those of `collect` may. BOReL learns from trials of
+    `trial_episodes`, which are its belief's too.
     """
 
     AGENTS: ClassVar[dict[str, type[Config]]] = {
@@ -21,14 +26,18 @@ class OnlineConfig(AgentConfig):
         "td3-context": MqlConfig,
         "td3": PooledTd3Config,
         "pearl": PearlConfig,
+        "borel": OnlineBorelConfig,
     }
 
     family: str = "point-semicircle/spread"
-    algorithm: Literal["mql", "td3-context", "td3", "pearl"] = "mql"
+    algorithm: Literal["mql", "td3-context", "td3", "pearl", "borel"] = "mql"
     num_tasks: int | None = Field(None, ge=1, description="training tasks, from the first; None: all of them")
     random_steps: int = Field(1_500, ge=1, description="uniform actions at the start, at least so many in all tasks")
     random_length: int | None = Field(
-        None, ge=1, description="steps after which an episode of uniform actions is cut; None: a quarter of the horizon"
+        None,
+        ge=1,
+        description="steps after which an episode of uniform actions is cut; None: a quarter of the horizon, or, of"
+        " borel's trials, all of it",
     )
     iterations: int = Field(500, ge=1)
     block_iterations: int = Field(10, ge=1, description="iterations from one line of metrics to the next")
@@ -49,11 +58,26 @@ class OnlineConfig(AgentConfig):
         family = str(data.get("family", cls.model_fields["family"].default))
         chosen = choose_collector(data.get("papers"), data.get("paper"), family, "row")
         bodies = data.get("bodies", {})
-        return merge(chosen, bodies.get(body_of(family), bodies.get("", {})), own)
+        found = merge(chosen, bodies.get(body_of(family), bodies.get("", {})), own)
+        return of_trials(found) if found.get("algorithm") == "borel" else found
 
     @model_validator(mode="after")
     def _fits(self) -> "OnlineConfig":
         whole_blocks("iterations", self.iterations, "block_iterations", self.block_iterations)
+        if isinstance(self.agent, OnlineBorelConfig):
+            resolve(BeliefConfig, self.agent.belief, prefix="agent.belief.")
         if entry := entry_of(self.family):
             enough_tasks(self.num_tasks, entry.num_train, self.family)
         return self
+
+
+def of_trials(data: dict[str, Any]) -> dict[str, Any]:
+    """BOReL's layers, merged: as many episodes in the trials that are played as in those of the belief. Raises
+    UsageError where two numbers are said."""
+    agent = merge(data.get("agents", {}).get("borel", {}), data.get("agent", {}))
+    wanted, believed = data.get("trial_episodes"), agent.get("belief", {}).get("trial_episodes")
+    if None not in (wanted, believed) and wanted != believed:
+        cause = f"trial_episodes={wanted}, and the belief's trials have {believed}"
+        raise UsageError(cause, f"--set trial_episodes={believed}: online they are the same trials")
+    k = next((number for number in (wanted, believed) if number is not None), TRIAL_EPISODES)
+    return merge(data, {"trial_episodes": k, "agent": {"belief": {"trial_episodes": k}}})
