@@ -18,7 +18,8 @@ from pipelines.core.types import Log, task_rows
 from pipelines.rollouts import zero_shot
 from pipelines.stages import learners
 from pipelines.tasks.point import HORIZON, TIME, references
-from tests.toys import play, stacked
+from tests.lines import play
+from tests.toys import stacked
 
 pytestmark = pytest.mark.slow  # compiles for minutes where nothing is cached
 

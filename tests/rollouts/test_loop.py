@@ -10,8 +10,8 @@ import pytest
 from pipelines import rollouts
 from pipelines.core.taskmap import TaskAxis
 from pipelines.core.types import Policy
+from tests.lines import hosted, line
 from tests.rollouts.test_scan import counting
-from tests.toys import hosted, line
 
 TASKS = 3
 

@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.core.types import Policy, transitions
 from pipelines.rollouts import zero_shot
-from tests.toys import line, play
+from tests.lines import line, play
 
 TASK = jnp.array([2.0])
 

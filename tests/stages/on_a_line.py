@@ -12,7 +12,8 @@ from pipelines.core.trees import task_leaf
 from pipelines.core.types import Algorithm, Latent, Policy, Task
 from pipelines.stages import learners
 from pipelines.tasks import registry
-from tests.toys import Stored, line, play, run, shapes_of
+from tests.lines import line, play
+from tests.toys import Stored, run, shapes_of
 
 HORIZON = 4
 WAY = np.arange(1, HORIZON + 1).sum()  # the sum of the places on a way of whole steps

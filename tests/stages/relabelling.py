@@ -10,7 +10,8 @@ import numpy as np
 from pipelines.core.trees import from_dict, task_leaf
 from pipelines.core.types import DeviceFamily, Log, Relabelled, TaskFamily, Transition, transitions
 from pipelines.tasks import registry
-from tests.toys import Stored, line, make_log, shapes_of
+from tests.lines import line
+from tests.toys import Stored, make_log, shapes_of
 
 
 def drifting(num_tasks: int = 3, ends_at: float | None = None) -> DeviceFamily:

@@ -19,8 +19,9 @@ from pipelines.stages import results, tables
 from pipelines.stages.adapt_papers import BODIES, settled
 from pipelines.stages.report import page
 from pipelines.tasks import registry
+from tests.lines import line
 from tests.stages.evaluations import evaluation, toward
-from tests.toys import DISCOUNT, SPACE, bits, line, make_log, run, stacked
+from tests.toys import DISCOUNT, SPACE, bits, make_log, run, stacked
 
 POINT = {"family": "point-semicircle/time"}
 SHORT = {"new_updates": 3, "old_updates": 4, "old_batch": 24, "new_batch": 0}

@@ -18,7 +18,8 @@ from pipelines.stages import belief, relabelled
 from pipelines.stages.belief_papers import BELIEF
 from pipelines.stages.belief_view import coder_of, model_of
 from tests.core.test_trials import told
-from tests.toys import Memory, Stored, Talk, bits, line, run, stacked, stored, work
+from tests.lines import line
+from tests.toys import Memory, Stored, Talk, bits, run, stacked, stored, work
 
 from .relabelling import found_as, log_of, logs_of
 

@@ -16,7 +16,8 @@ from pipelines.core.trees import task_leaf
 from pipelines.core.types import Relabelled, Task
 from pipelines.stages import belief_view, learners, metatrain
 from pipelines.tasks import registry
-from tests.toys import DISCOUNT, SPACE, Memory, Stored, line, make_log, run, shapes_of, stored, work
+from tests.lines import line
+from tests.toys import DISCOUNT, SPACE, Memory, Stored, make_log, run, shapes_of, stored, work
 
 HORIZON = 3
 BELIEF = {

@@ -13,7 +13,8 @@ from pipelines.core.statistics import interval
 from pipelines.stages import borel_figures, borel_looks, looking, report
 from pipelines.stages.paper_figures import Given, found_in
 from pipelines.stages.results import sections
-from tests.toys import SPACE, Stored, line
+from tests.lines import line
+from tests.toys import SPACE, Stored
 
 from .evaluations import work
 

@@ -13,7 +13,8 @@ from pipelines.core.errors import UsageError
 from pipelines.core.types import Log, transitions
 from pipelines.stages import collect, learners
 from pipelines.tasks import point, registry
-from tests.toys import AGENTS, Stored, bits, line, log_of, run
+from tests.lines import line
+from tests.toys import AGENTS, Stored, bits, log_of, run
 
 TINY = {"steps": 90, "random_steps": 60, "block_steps": 30, "num_snapshots": 3, "agent": AGENTS["sac"]}
 

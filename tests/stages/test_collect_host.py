@@ -13,7 +13,8 @@ from pipelines.core.types import transitions
 from pipelines.stages import learners
 from pipelines.stages.registry import STAGES
 from pipelines.tasks import registry
-from tests.toys import AGENTS, Memory, Stored, Talk, hosted, line, log_of, run, stored, work
+from tests.lines import hosted, line
+from tests.toys import AGENTS, Memory, Stored, Talk, log_of, run, stored, work
 
 TINY = {
     "family": "line/toy",

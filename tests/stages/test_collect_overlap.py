@@ -10,7 +10,8 @@ from pipelines.core.types import transitions
 from pipelines.stages import collect_host
 from pipelines.stages.registry import STAGES
 from pipelines.tasks import registry
-from tests.toys import AGENTS, Hosted, Memory, Stored, Talk, bits, hosted, line, log_of, stored, work
+from tests.lines import Hosted, hosted, line
+from tests.toys import AGENTS, Memory, Stored, Talk, bits, log_of, stored, work
 
 TINY = {
     "family": "line/toy",

@@ -13,7 +13,8 @@ from pipelines.stages import learners, pacing
 from pipelines.stages.blocks import Plan
 from pipelines.stages.registry import STAGES
 from pipelines.tasks import registry
-from tests.toys import AGENTS, Memory, Stored, Talk, bits, hosted, line, log_of, make_log, run, stacked, stored, work
+from tests.lines import hosted, line
+from tests.toys import AGENTS, Memory, Stored, Talk, bits, log_of, make_log, run, stacked, stored, work
 
 TINY = {
     "family": "line/toy",

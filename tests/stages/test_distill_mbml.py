@@ -16,7 +16,8 @@ from pipelines.core.trees import from_dict, to_dict
 from pipelines.core.types import transitions
 from pipelines.stages import distill, learners
 from pipelines.stages.registry import STAGES
-from tests.toys import AGENTS, DISCOUNT, SPACE, Memory, Stored, data_of, line, make, make_log, run, stored, work
+from tests.lines import line
+from tests.toys import AGENTS, DISCOUNT, SPACE, Memory, Stored, data_of, make, make_log, run, stored, work
 
 from .relabelling import found_as, log_of
 

@@ -17,6 +17,7 @@ from pipelines.rollouts.episodes import discounted_return
 from pipelines.stages import contexts, protocols
 from pipelines.stages.eval import scores
 from pipelines.stages.results import Row, Run
+from tests.lines import hosted, line
 from tests.stages.on_a_line import (
     EMPTY,
     EPISODES,
@@ -32,7 +33,7 @@ from tests.stages.on_a_line import (
     task,
     up,
 )
-from tests.toys import hosted, line, make_log
+from tests.toys import make_log
 
 
 @pytest.fixture

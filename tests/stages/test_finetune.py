@@ -19,7 +19,8 @@ from pipelines.stages.finetune import speed_up
 from pipelines.stages.gathering import Ground
 from pipelines.stages.registry import STAGES
 from pipelines.tasks import registry
-from tests.toys import AGENTS, Memory, Stored, Talk, bits, hosted, line, make_log, stacked, stored, work
+from tests.lines import hosted, line
+from tests.toys import AGENTS, Memory, Stored, Talk, bits, make_log, stacked, stored, work
 
 FAMILY = line(horizon=5, num_tasks=2)
 

@@ -8,7 +8,8 @@ import pytest
 from pipelines.core.errors import UsageError
 from pipelines.stages import logged_as
 from pipelines.tasks import registry
-from tests.toys import line, log_of, make_log, run
+from tests.lines import line
+from tests.toys import log_of, make_log, run
 
 TINY = {"steps": 40, "random_steps": 20, "block_steps": 20, "num_snapshots": 1, "agent": {"hidden": [4]}}
 DENSE, SPARSE = "ant-semicircle/borel,reward=dense", "ant-semicircle/borel"

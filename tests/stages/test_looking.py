@@ -19,8 +19,9 @@ from pipelines.rollouts.exploring import Explored
 from pipelines.stages import eval as evaluation
 from pipelines.stages import learners, looking
 from pipelines.tasks import registry
+from tests.lines import hosted, line
 from tests.stages.relabelling import found_as
-from tests.toys import Stored, hosted, line, work
+from tests.toys import Stored, work
 
 K, DISCOUNT = 2, 0.9
 SIZES = {"trial_episodes": K, "latent_dim": 2, "width": 6, "embed_obs": 4, "embed_reward": 3, "decoder_hidden": [8]}

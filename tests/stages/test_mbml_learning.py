@@ -20,7 +20,8 @@ from pipelines.core.samplers import Pool
 from pipelines.core.types import Algorithm, Relabelled, memoryless, task_rows, transitions
 from pipelines.stages import learners
 from pipelines.tasks import registry
-from tests.toys import play, stacked
+from tests.lines import play
+from tests.toys import stacked
 
 pytestmark = pytest.mark.optimised
 FAMILY = registry.find("point-semicircle/disjoint")

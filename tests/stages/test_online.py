@@ -14,7 +14,8 @@ from pipelines.rollouts.exploring import Explored, explore
 from pipelines.stages import online
 from pipelines.stages.registry import STAGES
 from pipelines.tasks import registry
-from tests.toys import Memory, Stored, Talk, bits, hosted, line, log_artifact, log_of, run, stored, work
+from tests.lines import hosted, line
+from tests.toys import Memory, Stored, Talk, bits, log_artifact, log_of, run, stored, work
 
 POINT = {"family": "point-semicircle/time"}
 LAYERS = (POINT, {"ramp_rows": 100, "updates": 3, "block_iterations": 1})

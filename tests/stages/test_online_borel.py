@@ -16,8 +16,9 @@ from pipelines.stages import learners, online
 from pipelines.stages.presets import PRESETS
 from pipelines.stages.registry import STAGES
 from pipelines.tasks import registry
+from tests.lines import hosted, line
 from tests.stages.relabelling import found_as
-from tests.toys import Memory, bits, hosted, line, log_of, run, stored, work
+from tests.toys import Memory, bits, log_of, run, stored, work
 
 GRID = {"family": "gridworld/borel", "algorithm": "borel", "num_tasks": 2, "trial_episodes": 2, "iterations": 2,
         "block_iterations": 1, "updates": 3, "trials": 2, "num_snapshots": 1,

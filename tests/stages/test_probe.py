@@ -14,8 +14,9 @@ from pipelines.core.trees import task_leaf, to_dict
 from pipelines.core.types import Algorithm, Latent, Log, Policy, transitions
 from pipelines.stages import learners, probing
 from pipelines.stages.probing import nearest, shares
+from tests.lines import line
 from tests.stages.relabelling import found_as, log_of
-from tests.toys import AGENTS, SPACE, Stored, data_of, line, log_artifact, make, run, work
+from tests.toys import AGENTS, SPACE, Stored, data_of, log_artifact, make, run, work
 
 TASKS, DRAWS = 3, 4
 

@@ -16,7 +16,8 @@ from pipelines.stages.registry import STAGES
 from pipelines.stages.relabel import gathered
 from pipelines.stages.relabel_pairs import measure
 from pipelines.tasks.checks import NoReward
-from tests.toys import Memory, Talk, line, log_artifact, run, work
+from tests.lines import line
+from tests.toys import Memory, Talk, log_artifact, run, work
 
 from .relabelling import found_as, log_of, rows_of
 

@@ -13,7 +13,8 @@ from pipelines.core.samplers import foreign_rows, pair_rows, relabelled, some_of
 from pipelines.core.trees import task_leaf, to_dict
 from pipelines.core.types import Log, Relabelled, transitions
 from pipelines.stages import relabelled as reading
-from tests.toys import Stored, line, make_log, run, stacked
+from tests.lines import line
+from tests.toys import Stored, make_log, run, stacked
 
 from .relabelling import found_as, log_of, logs_of, rows_of
 

@@ -15,7 +15,8 @@ from pipelines.core.types import Log, Task, transitions
 from pipelines.rollouts import loop
 from pipelines.stages import learners, relabelled, replay
 from pipelines.stages.registry import STAGES
-from tests.toys import AGENTS, Memory, Stored, hosted, line, log_artifact, run, stacked, stored, work
+from tests.lines import hosted, line
+from tests.toys import AGENTS, Memory, Stored, log_artifact, run, stacked, stored, work
 
 from .relabelling import found_as, log_of, logs_of, rows_of
 

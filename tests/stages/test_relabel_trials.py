@@ -12,7 +12,8 @@ from pipelines.core.types import Log, transitions
 from pipelines.stages import relabel_trials, relabelled
 from pipelines.stages.registry import STAGES
 from pipelines.stages.relabel_trials import Piece, of_replay, of_trials
-from tests.toys import line, make_log, run, stacked, stored, work
+from tests.lines import line
+from tests.toys import make_log, run, stacked, stored, work
 
 from .relabelling import found_as, log_of, logged, logs_of, rows_of
 
