@@ -1,5 +1,6 @@
 """How jax is set up, in one place and before it is imported for the first time: devices, cache, precision."""
 
+import functools
 import os
 import sys
 from pathlib import Path
@@ -17,11 +18,16 @@ def cache_dir() -> Path:
     return Path(os.environ.get("OMRL_CACHE") or Path(base) / "omrl" / "xla")
 
 
+@functools.cache
+def _given() -> int:
+    """Asked once: a scheduler may move a process to other cores while it runs, but its devices stay as they are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
 def num_cores() -> int:
-    """Cores this process may use; NPROC, which fixes the size of XLA's thread pool, overrides."""
+    """Cores this process was given when it began; NPROC, which fixes the size of XLA's thread pool, overrides."""
     stated = os.environ.get("NPROC", "")
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    return int(stated) if stated.isdigit() and int(stated) > 0 else available
+    return int(stated) if stated.isdigit() and int(stated) > 0 else _given()
 
 
 def prepare(devices: int | None = None) -> None:

@@ -23,6 +23,15 @@ def test_nproc_overrides_the_cores(monkeypatch):
         assert platform.num_cores() == len(os.sched_getaffinity(0))
 
 
+def test_a_process_that_is_moved_to_other_cores_keeps_its_devices(monkeypatch):
+    """Every stage of a recipe prepares anew, and jax refuses another number of devices once there are some."""
+    before = platform.num_cores()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(before + 1)))
+    assert platform.num_cores() == before
+    platform.prepare()
+    assert platform.describe()["devices"] == before
+
+
 def test_where_compiled_programs_are_kept(monkeypatch):
     monkeypatch.setenv("OMRL_CACHE", "/somewhere/else")
     assert platform.cache_dir() == Path("/somewhere/else")
