@@ -4,7 +4,8 @@ import pytest
 
 from pipelines.core.configs.base import resolve
 from pipelines.core.families import FAMILIES
-from pipelines.stages.estimates import ARTIFACT_BYTES, COMPILE_S, PER_TASK, estimate, mlp
+from pipelines.stages.estimates import ARTIFACT_BYTES, COMPILE_S, OF_STAGE, estimate
+from pipelines.stages.net_costs import ACROSS, ONLINE, PER_TASK, mlp
 from pipelines.stages.presets import NAMES, PRESETS
 from pipelines.stages.registry import STAGES
 from pipelines.tasks import registry
@@ -68,6 +69,25 @@ def test_so_many_tasks_cost_as_much() -> None:
     train = resolve(STAGES["train"].config, PRESETS["train"]["small"])
     known, unknown = (estimate("train", train, family, count)["seconds"] - COMPILE_S for count in (5, None))
     assert unknown == pytest.approx(3 * known)
+
+
+def test_whatever_learns_has_its_cost() -> None:
+    assert set(OF_STAGE) == set(STAGES)
+    assert set(ACROSS) == set(STAGES["metatrain"].config.AGENTS)
+    assert set(STAGES["online"].config.AGENTS) <= set(ONLINE)
+    assert set(STAGES["train"].config.AGENTS) | set(STAGES["collect"].config.AGENTS) == set(PER_TASK)
+
+
+def test_tasks_that_an_update_draws_cost_no_more_than_those() -> None:
+    config, family = STAGES["metatrain"].config, FAMILIES["point-semicircle/spread"]  # 15 training tasks
+    for algorithm in ("batch-pearl", "borel"):
+        few, every = (
+            estimate(
+                "metatrain", resolve(config, {"algorithm": algorithm, "agent": {"tasks_per_update": drawn}}), family
+            )
+            for drawn in (3, None)
+        )
+        assert every["seconds"] - COMPILE_S == pytest.approx(5 * (few["seconds"] - COMPILE_S))
 
 
 def test_ensembles_of_the_dynamics_count_where_they_are_needed() -> None:
