@@ -109,7 +109,7 @@ def render(text: str, recipe: str, table: str) -> str | None:
 def brief(table: str) -> str:
     """A table without what only a reader of benchmarks/results wants: all tasks one by one, and ids."""
     blocks = re.split(r"\n\n+", table.strip())
-    gone = ("| task |", "Evaluations, by", "Probes, by", "- ")
+    gone = ("| task |", "Evaluations, by", "Probes, by", "### Figures of", "- ")
     kept = [block for block in blocks if not block.startswith(gone)]
     return "\n\n".join(f"**{block[4:]}**" if block.startswith("### ") else block for block in kept)
 

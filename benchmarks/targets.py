@@ -29,6 +29,8 @@ def judge(results: dict[str, dict[str, Any]]) -> list[str]:
         lines += _mbml(results["mbml-umaze-goal"])
     if "mbml-disjoint" in results:
         lines += _disjoint(results["mbml-disjoint"])
+    if "time-halfcheetah" in results:
+        lines += _cheetah(results["time-halfcheetah"])
     return lines
 
 
@@ -89,6 +91,15 @@ def _mbml(result: dict[str, Any]) -> list[str]:
     lines = [_line(against[other]["low"] > 0, f"maze: MBML - {other} {_text(against[other])} > 0") for other in above]
     known = against["ground truth"]
     return [*lines, _line(known["point"] >= -SLIGHTLY, f"maze: MBML - ground truth {_text(known)} >= -{SLIGHTLY}")]
+
+
+def _cheetah(result: dict[str, Any]) -> list[str]:
+    """Zero-shot beside SAC from scratch, and above cross-entropy search on its value (tiMe section 5.2, Figure 3)."""
+    lines = [
+        f"figures  cheetah, unseen velocities: {label} {_text(row['all']['return'])}" for label, row in _rows(result)
+    ]
+    searched = next(one for one in result["table"]["differences"] if one["other"] == "tiMe, CEM")
+    return [*lines, _line(searched["low"] > 0, f"cheetah: tiMe - tiMe, CEM {_text(searched)} > 0")]
 
 
 def _disjoint(result: dict[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import copy
 import re
+from pathlib import Path
 
 import pytest
 
@@ -114,5 +115,31 @@ def test_on_two_goals_mbml_must_read_and_arrive() -> None:
 def test_render_replaces_what_stands_between_the_markers_and_nothing_else() -> None:
     text = "a\n<!-- results:x -->\nold\n<!-- /results:x -->\nb\n"
     assert results.render(text, "x", "new\n") == "a\n<!-- results:x -->\nnew\n<!-- /results:x -->\nb\n"
-    with pytest.raises(SystemExit, match="no markers"):
-        results.render(text, "y", "new")
+    assert results.render(text, "y", "new") is None
+
+
+def test_a_table_that_no_page_has_a_place_for_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And no page is changed."""
+    page, made = tmp_path / "page.md", tmp_path / "made"
+    page.write_text("<!-- results:x -->\n<!-- /results:x -->\n")
+    made.mkdir()
+    for recipe in ("x", "y"):
+        (made / f"{recipe}.md").write_text(f"### title of {recipe}\n\ntable of {recipe}\n")
+    monkeypatch.setattr(results, "PAGES", (page,))
+    monkeypatch.setattr(results, "OUT", made)
+    monkeypatch.setattr(results, "SEEDS", {"x": "0", "y": "0"})
+    with pytest.raises(SystemExit, match="no page has markers <!-- results:y -->"):
+        results.render_pages()
+    assert "table" not in page.read_text()
+    monkeypatch.setattr(results, "SEEDS", {"x": "0"})
+    results.render_pages()
+    assert page.read_text() == "<!-- results:x -->\ntable of x\n<!-- /results:x -->\n"
+
+
+def test_on_the_cheetah_search_must_be_poorer() -> None:
+    rows = [{"label": "tiMe", "all": {"return": {"point": -1.0, "low": None, "high": None, "n": 1}}}]
+    for low, word in ((0.1, "reached"), (-0.1, "MISSED")):
+        gap = {"other": "tiMe, CEM", "point": 0.5, "low": low, "high": 1.0, "n": 3}
+        table = {"sections": [{"methods": rows}], "differences": [gap]}
+        lines = targets.judge({"time-halfcheetah": {"table": table}})
+        assert [line.split()[0] for line in lines] == ["figures", word]
