@@ -192,6 +192,7 @@ class TaskFamily:
     solid: the mechanics, for pictures in 3D
     may_fail: whether the engine's physics may fail, which cuts an episode; those of any HostFamily may
     goal_reward: where a step that pays more has reached the goal, and no other pays as much; None: nothing says so
+    wall: the radius at which a round wall around the origin stops an agent; tasks differ in its door. None: no wall
     trial_references(k) -> {"bayes", ...: float}, exact undiscounted sums over k episodes from where evaluation begins,
         means over the tasks, of policies that are not told the task; `bayes` is the best there can be
     """
@@ -213,6 +214,7 @@ class TaskFamily:
     solid: Solid | None = None
     may_fail: bool = False
     goal_reward: float | None = None
+    wall: float | None = None
     trial_references: Callable[[int], dict[str, float]] | None = None
 
     @property

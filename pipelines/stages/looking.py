@@ -38,7 +38,6 @@ MOMENTS = 120  # of a trial that are kept, at most, beside the prior
 ACROSS = 40  # places of a map along its longer side
 SURE = 0.5  # a place that is expected to pay more is where the goal is believed to be
 PARTS = {"a quarter": 0.25, "half": 0.5, "the end": 1.0}  # of a trial
-ROOMS = {"escape-room": 0.99}  # bodies with a round wall around the origin, and how near to it an agent can come
 STEPS_OUT = 72  # directions, of which a door of the room is 4.5
 
 
@@ -160,7 +159,8 @@ def _believed(
     if not doors and not shows_places(config, family):
         return out, {}
     if doors:
-        asked = steps_out(space, ROOMS[_body(family)])
+        assert family.wall is not None
+        asked = steps_out(space, family.wall)
     else:
         scenes = [family.scene(task) for task in tasks] if family.scene else []
         begun = np.asarray(places(family)(played.first_obs))
@@ -211,15 +211,11 @@ def shows_places(config: BeliefConfig, family: TaskFamily) -> bool:
     )
 
 
-def _body(family: TaskFamily) -> str:
-    return family.name.partition("/")[0]
-
-
 def shows_doors(config: BeliefConfig, family: TaskFamily) -> bool:
     """Whether the model says of a step, and not of where it ended, if it is paid, in a room whose tasks differ in where
     the door is."""
     seen = set(config.reward_inputs)
-    return _body(family) in ROOMS and config.reward_head != "cells" and seen == {"obs", "action"}
+    return family.wall is not None and config.reward_head != "cells" and seen == {"obs", "action"}
 
 
 # ---- maps ------------------------------------------------------------------------------------------------------------

@@ -207,6 +207,7 @@ class Row(NamedTuple):
     scene: Callable[[Task], Scene]
     scripted: dict[str, Policy]
     dynamics: bool = False
+    wall: float | None = None
 
 
 _ORIGIN = (start_fixed, "(0, 0)")
@@ -249,6 +250,7 @@ ROWS: dict[str, Row] = {
         scene=room_scene,
         scripted=searches.room(),
         dynamics=True,
+        wall=BLOCKED,
     ),
 }
 
@@ -282,6 +284,7 @@ def _family(name: str, start: str) -> DeviceFamily:
         scene=row.scene,
         scripted=row.scripted,
         goal_reward=0.5,
+        wall=row.wall,
     )
 
 
