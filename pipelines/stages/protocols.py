@@ -157,6 +157,6 @@ def on_card(config: EvalConfig, context: Mapping[str, Any] | None, checkpoint: C
     return said
 
 
-def snapshot(snapshots: Any, index: int | tuple[int, ...]) -> Any:
-    """One of the acting states `[S, ...]`, or of other things that are stacked."""
+def snapshot(snapshots: Any, index: int | tuple[int, ...] | np.ndarray) -> Any:
+    """One, or some, of the acting states `[S, ...]`, or of other things that are stacked."""
     return jax.tree.map(lambda leaf: leaf[index], snapshots)

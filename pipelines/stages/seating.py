@@ -119,7 +119,7 @@ class Bench:
         self.snapshots = None
         if len(self.steps):
             kept = from_dict(self.algorithm.acting_type, arrays["snapshots"])
-            self.snapshots = jax.tree.map(lambda leaf: leaf[played], kept)
+            self.snapshots = kept if len(played) == len(every) else protocols.snapshot(kept, played)
 
     def seat(self, tasks: tuple[Task, ...], num_runs: int, key: Any) -> Seat:
         """Lays the tasks out; `num_runs` episodes, or trials, of each will be played."""
