@@ -222,8 +222,9 @@ task-updates/s  updates of one task, all T together: median [least, most] of the
 GFLOP, of peak  matrix products of one such update, counted in omrl's program, and their rate over the peak; a peer that
                 does more products for the same update is credited with ours.
 ours/theirs     median [least, most] over the rounds, in each of which everybody has one turn.
-published step  net after net in a Python loop with the other tasks' rows forwarded for its log, written anew; MBML's
-                own made {rate:g} steps a second on another machine (facts on speed)."""
+published step  as the paper's code lays it out, written anew. `rewards`: net after net in a Python loop, with the
+                other tasks' rows forwarded for its log; MBML's own made {rate:g} steps a second on another machine
+                (facts on speed)."""
 
 
 def verdict(row: Row) -> str:
