@@ -8,7 +8,7 @@ first layer into a part for the latent and a part for the step, some trials at o
 import argparse
 
 import torch
-import turns
+from in_torch import options, serve
 from torch import nn
 from torch.nn import functional
 
@@ -79,17 +79,8 @@ class Step:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--form", choices=("published", "split"), required=True)
-    parser.add_argument("--rows", help="not read: noise is drawn")
-    for name in ("obs", "action", "steps", "trials", "width", "latent", "threads"):
-        parser.add_argument(f"--{name}", type=int, required=True)
-    parser.add_argument("--seconds", type=float, required=True, help="of one turn")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    facts = {"threads": args.threads, "versions": {"torch": torch.__version__}}
-    turns.take_turns(facts, Step(args), 1, args.seconds)
+    args = options(("obs", "action", "steps", "trials", "width", "latent"), form=("published", "split"))
+    serve(args, Step(args))
 
 
 if __name__ == "__main__":

@@ -9,19 +9,11 @@ import copy
 import math
 
 import torch
-import turns
+from in_torch import mlp, options, serve
 from torch import nn
 from torch.nn import functional
 
 ROWS, LEARNING_RATE, RATE, GAMMA, TEMPERATURE = 120_000, 3e-4, 0.005, 0.99, 0.2
-
-
-def mlp(size: int, hidden: list[int], out: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for width in hidden:
-        layers += [nn.Linear(size, width), nn.ReLU()]
-        size = width
-    return nn.Sequential(*layers, nn.Linear(size, out))
 
 
 def adam(*nets: nn.Module) -> torch.optim.Adam:
@@ -105,18 +97,8 @@ class Dqn:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", help="not read: rows are noise of its own")
-    parser.add_argument("--learner", choices=["sac", "dqn"], required=True)
-    parser.add_argument("--hidden", type=lambda text: [int(one) for one in text.split(",")], required=True)
-    for name in ("batch", "obs", "action", "threads"):
-        parser.add_argument(f"--{name}", type=int, required=True)
-    parser.add_argument("--seconds", type=float, required=True, help="of one turn")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    facts = {"threads": args.threads, "versions": {"torch": torch.__version__}}
-    turns.take_turns(facts, {"sac": Sac, "dqn": Dqn}[args.learner](args), 1, args.seconds)
+    args = options(("batch", "obs", "action"), ("hidden",), learner=("sac", "dqn"))
+    serve(args, {"sac": Sac, "dqn": Dqn}[args.learner](args))
 
 
 if __name__ == "__main__":

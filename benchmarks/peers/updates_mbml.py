@@ -10,18 +10,10 @@ import itertools
 
 import numpy as np
 import torch
-import turns
-from torch import nn
+from in_torch import mlp, options, serve
 from torch.nn import functional
 
 LEARNING_RATE, MARGIN, KL_WEIGHT, LEAST_VARIANCE = 3e-4, 2.0, 0.1, 1e-7
-
-
-def mlp(sizes: list[int], out: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for before, after in itertools.pairwise(sizes):
-        layers += [nn.Linear(before, after), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(sizes[-1], out))
 
 
 class Teachers:
@@ -51,10 +43,10 @@ class Step:
         self.rows = {name: torch.from_numpy(held[name]) for name in ("obs", "action", "reward", "next_obs")}
         self.args, action = args, held["action"].shape[1]
         self.q_values = torch.randn(args.tasks, len(held["reward"]))
-        self.encoder = mlp([2 * args.obs + action + 1, *args.encoder], 2 * args.latent)
-        self.q = mlp([args.obs + action + args.latent, *args.q], 1)
-        self.generator = mlp([args.obs + args.noise + args.latent, *args.generator], action)
-        self.perturbation = mlp([args.obs + action + args.latent, *args.perturbation], action)
+        self.encoder = mlp(2 * args.obs + action + 1, args.encoder, 2 * args.latent)
+        self.q = mlp(args.obs + action + args.latent, args.q, 1)
+        self.generator = mlp(args.obs + args.noise + args.latent, args.generator, action)
+        self.perturbation = mlp(args.obs + action + args.latent, args.perturbation, action)
         nets = (self.encoder, self.q, self.generator, self.perturbation)
         self.optimizer = torch.optim.Adam(
             [weight for net in nets for weight in net.parameters()], LEARNING_RATE, fused=True
@@ -111,18 +103,10 @@ def kl(q: tuple[torch.Tensor, ...], p: tuple[torch.Tensor, ...]) -> torch.Tensor
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", required=True, help="npz: obs, action, reward, next_obs")
-    for name in ("encoder", "q", "generator", "perturbation"):
-        parser.add_argument(f"--{name}", type=lambda text: [int(one) for one in text.split(",")], required=True)
-    for name in ("batch", "own", "foreign", "latent", "noise", "tasks", "obs", "threads"):
-        parser.add_argument(f"--{name}", type=int, required=True)
-    parser.add_argument("--seconds", type=float, required=True, help="of one turn")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    facts = {"threads": args.threads, "versions": {"torch": torch.__version__}}
-    turns.take_turns(facts, Step(args), 1, args.seconds)
+    args = options(
+        ("batch", "own", "foreign", "latent", "noise", "tasks", "obs"), ("encoder", "q", "generator", "perturbation")
+    )
+    serve(args, Step(args))
 
 
 if __name__ == "__main__":

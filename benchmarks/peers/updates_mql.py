@@ -9,18 +9,10 @@ import copy
 
 import numpy as np
 import torch
-import turns
+from in_torch import mlp, options, serve
 from torch import nn
 
 GAMMA, RATE, LEARNING_RATE, NOISE, CLIP = 0.99, 0.005, 1e-3, 0.3, 0.5
-
-
-def mlp(size: int, hidden: list[int], out: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for width in hidden:
-        layers += [nn.Linear(size, width), nn.ReLU()]
-        size = width
-    return nn.Sequential(*layers, nn.Linear(size, out))
 
 
 class Side(nn.Module):
@@ -90,23 +82,14 @@ class Step:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", required=True, help="npz: obs, action, reward, next_obs, terminal")
-    parser.add_argument("--hidden", type=lambda text: [int(one) for one in text.split(",")], required=True)
-    for name in ("batch", "history", "context", "delay", "threads"):
-        parser.add_argument(f"--{name}", type=int, required=True)
-    parser.add_argument("--seconds", type=float, required=True, help="of one turn")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    facts = {"threads": args.threads, "versions": {"torch": torch.__version__}}
+    args = options(("batch", "history", "context", "delay"), ("hidden",))
     step = Step(args)
 
     def several() -> None:
         for _ in range(args.delay):
             step()
 
-    turns.take_turns(facts, several, args.delay, args.seconds)
+    serve(args, several, args.delay)
 
 
 if __name__ == "__main__":

@@ -10,20 +10,12 @@ import copy
 import math
 
 import torch
-import turns
+from in_torch import mlp, options, serve
 from torch import nn
 from torch.nn import functional
 
 ROWS, LEARNING_RATE, RATE, GAMMA, REWARD_SCALE = 6_000, 3e-4, 0.005, 0.99, 5.0
 KL_WEIGHT, PENALTY, LEAST_VARIANCE = 0.1, 1e-3, 1e-7
-
-
-def mlp(size: int, hidden: list[int], out: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for width in hidden:
-        layers += [nn.Linear(size, width), nn.ReLU()]
-        size = width
-    return nn.Sequential(*layers, nn.Linear(size, out))
 
 
 def adam(net: nn.Module) -> torch.optim.Adam:
@@ -111,17 +103,8 @@ class Step:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", help="not read: rows are noise of its own")
-    for name in ("hidden", "encoder"):
-        parser.add_argument(f"--{name}", type=lambda text: [int(one) for one in text.split(",")], required=True)
-    for name in ("tasks", "batch", "context", "latent", "obs", "action", "threads"):
-        parser.add_argument(f"--{name}", type=int, required=True)
-    parser.add_argument("--seconds", type=float, required=True, help="of one turn")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    turns.take_turns({"threads": args.threads, "versions": {"torch": torch.__version__}}, Step(args), 1, args.seconds)
+    args = options(("tasks", "batch", "context", "latent", "obs", "action"), ("hidden", "encoder"))
+    serve(args, Step(args))
 
 
 if __name__ == "__main__":

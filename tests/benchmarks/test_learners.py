@@ -116,7 +116,7 @@ def test_peers_have_a_script_an_environment_and_the_issues_targets():
         assert beside.environment in rivals.ENVIRONMENTS
         text = (FOLDER / beside.script).read_text()
         for flag in beside.flags(_across(beside.load)):
-            assert f'"--{flag}"' in text or f'"{flag}"' in text
+            assert any(form in text for form in (f'"--{flag}"', f'"{flag}"', f" {flag}=(")), (beside.script, flag)
 
 
 def test_every_round_gives_everybody_one_turn_in_order():
