@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import machine
@@ -60,7 +61,7 @@ def rounds(config: AdaptConfig, agent: MqlConfig, tasks: int) -> Callable[[], No
     logs = random_logs(SHAPE, OLD_TASKS)
     state = jax.tree.map(np.asarray, jax.jit(core.init)(stage_key(0, "bench"), logs))
     start = mql.Adaptable(*(getattr(state, name) for name in mql.Adaptable._fields))
-    new = random_logs(SHAPE, tasks)._replace(size=np.full(tasks, STEPS, np.int32))  # type: ignore[arg-type]
+    new = random_logs(SHAPE, tasks)._replace(size=jnp.full(tasks, STEPS, jnp.int32))
     new = jax.tree.map(lambda leaf: leaf[:, None, : STEPS + STEPS] if leaf.ndim > 1 else leaf[:, None], new)
     new = new._replace(
         **{name: getattr(new, name)[:, :, :STEPS] for name in new._fields if name not in ("obs", "size")}

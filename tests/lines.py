@@ -103,7 +103,10 @@ class Hosted:
 
     def reset(self, mask: np.ndarray, noise: np.ndarray) -> np.ndarray:
         fresh = self._reset(self.tasks, jax.random.wrap_key_data(jnp.asarray(noise)))
-        keep = lambda new, old: jnp.where(mask.reshape(-1, *[1] * (new.ndim - 1)), new, old)  # noqa: E731
+
+        def keep(new: Any, old: Any) -> Any:
+            return jnp.where(mask.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
         self.place, self.obs = jax.tree.map(keep, fresh, (self.place, self.obs))
         self.steps = np.where(mask, 0, self.steps)
         return np.asarray(self.obs, np.float64)

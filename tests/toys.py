@@ -71,6 +71,11 @@ def stacked(*logs: Log) -> Log:
     return stack_logs([log._asdict() for log in logs])
 
 
+def at(tree: Any, *index: Any) -> Any:
+    """What stands there in every leaf."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
 def spoiled(tree: Any) -> Any:
     """The same tree with NaN for every real number."""
     return jax.tree.map(

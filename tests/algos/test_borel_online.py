@@ -15,7 +15,7 @@ from pipelines.core.errors import UsageError
 from pipelines.core.types import Task, transitions
 from pipelines.stages import belief_view
 from pipelines.stages.belief import located
-from tests.toys import DISCOUNT, GRID, SPACE, bits, make_log, spoiled, stacked
+from tests.toys import DISCOUNT, GRID, SPACE, at, bits, make_log, spoiled, stacked
 
 K, HORIZON = 2, 3
 LENGTHS = [(3, 2, 3, 3, 1, 3), (3, 3)]  # of two tasks: trials of 5, 6 and 4 rows, and one of 6
@@ -60,8 +60,8 @@ def test_a_trial_is_cut_out_whole():
     np.testing.assert_array_equal(trials.obs[0], logs.obs[0, 7:15])
     for trial, (task, first) in enumerate([(0, 5), (0, 11), (1, 0)]):
         size = int(trials.size[trial])
-        mine = transitions(jax.tree.map(lambda leaf: leaf[trial], trials), jnp.arange(size))  # noqa: B023
-        theirs = transitions(jax.tree.map(lambda leaf: leaf[task], logs), first + jnp.arange(size))  # noqa: B023
+        mine = transitions(at(trials, trial), jnp.arange(size))
+        theirs = transitions(at(logs, task), first + jnp.arange(size))
         jax.tree.map(np.testing.assert_array_equal, mine, theirs)
     seen = borel_online.as_trials(trials)
     np.testing.assert_array_equal(seen.valid.sum(1), [6, 4, 6])

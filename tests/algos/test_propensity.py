@@ -62,7 +62,10 @@ def test_mapped_over_tasks_as_alone():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(3, 60, 4)).astype(np.float32)
     old, used = np.arange(60) >= 20, np.ones(60, bool)
-    one = lambda rows: propensity.fit(rows, old, used, 0.5)  # noqa: E731
+
+    def one(rows):
+        return propensity.fit(rows, old, used, 0.5)
+
     mapped, batched = jax.tree.map(np.asarray, jax.jit(lambda x: (jax.lax.map(one, x), jax.vmap(one)(x)))(x))
     for n in range(3):
         alone = np.append(*fitted_parts(x[n], old))

@@ -33,7 +33,7 @@ from tests.stages.on_a_line import (
     task,
     up,
 )
-from tests.toys import make_log
+from tests.toys import at, make_log
 
 
 @pytest.fixture
@@ -192,7 +192,7 @@ def test_it_is_the_same_memory_row_by_row():
     found = rollouts.begin_task(policy, Acting(1.0), jax.random.key(0), rows)
     memory = policy.begin(Acting(1.0), jax.random.key(0))
     for n in range(4):
-        memory = policy.observe(Acting(1.0), memory, jax.tree.map(lambda leaf: leaf[n], rows))  # noqa: B023
+        memory = policy.observe(Acting(1.0), memory, at(rows, n))
     assert found == memory
     assert rollouts.begin_task(policy, Acting(1.0), jax.random.key(0), None) == EMPTY
 

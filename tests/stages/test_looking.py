@@ -21,7 +21,7 @@ from pipelines.stages import learners, looking
 from pipelines.tasks import registry
 from tests.lines import hosted, line
 from tests.stages.relabelling import found_as
-from tests.toys import Stored, work
+from tests.toys import Stored, at, work
 
 K, DISCOUNT = 2, 0.9
 SIZES = {"trial_episodes": K, "latent_dim": 2, "width": 6, "embed_obs": 4, "embed_reward": 3, "decoder_hidden": [8]}
@@ -105,7 +105,7 @@ def test_beliefs_are_what_the_policy_believed(grid):
         memory = algorithm.policy.start(acting, memory, played.first_obs[1, k], jax.random.key(0))
         for t in range(15):
             seen.append(algorithm.policy.latent(acting, memory).mean)
-            memory = algorithm.policy.observe(acting, memory, jax.tree.map(lambda leaf: leaf[1, k, t], played.row))  # noqa: B023
+            memory = algorithm.policy.observe(acting, memory, at(played.row, 1, k, t))
     seen.append(algorithm.policy.latent(acting, memory).mean)
     found = made.arrays["look"]
     np.testing.assert_array_equal(found["moment"], np.arange(31))

@@ -18,7 +18,7 @@ from pipelines.stages.registry import STAGES
 from pipelines.tasks import registry
 from tests.lines import hosted, line
 from tests.stages.relabelling import found_as
-from tests.toys import Memory, bits, log_of, run, stored, work
+from tests.toys import Memory, at, bits, log_of, run, stored, work
 
 GRID = {"family": "gridworld/borel", "algorithm": "borel", "num_tasks": 2, "trial_episodes": 2, "iterations": 2,
         "block_iterations": 1, "updates": 3, "trials": 2, "num_snapshots": 1,
@@ -56,7 +56,7 @@ def test_beliefs_while_it_collected_are_those_that_it_learns_from(made):
     rows = jax.tree.map(jnp.asarray, transitions(log, int(first[0]) + np.arange(30)))
     memory, seen = algorithm.policy.begin(acting, jax.random.key(0)), []
     for n in range(30):
-        row = jax.tree.map(lambda leaf: leaf[n], rows)  # noqa: B023
+        row = at(rows, n)
         if log.step[int(first[0]) + n] == 0:
             memory = algorithm.policy.start(acting, memory, row.obs, jax.random.key(0))
         seen.append(algorithm.policy.latent(acting, memory).mean)
