@@ -34,7 +34,7 @@ from pipelines.algos.belief_decoders import (
 )
 from pipelines.algos.belief_nets import embedding, fit_norm, plain_norm
 from pipelines.core.configs.belief import BeliefConfig
-from pipelines.core.learn import descend
+from pipelines.core.learn import descend, falling
 from pipelines.core.normaliser import Normaliser
 from pipelines.core.samplers import Trial, Trials, logged_trials
 from pipelines.core.types import Array, Log, Metrics, OptState, Params, Space, Transition
@@ -307,11 +307,8 @@ class Model(NamedTuple):
 
 def make(config: BeliefConfig, space: Space, horizon: int) -> Model:
     """The model on the logs of T tasks with actions in [-1, 1]; `horizon` is the longest episode's."""
-    nets, optimizer, length = (
-        make_nets(config, space),
-        optax.adam(config.learning_rate),
-        config.trial_episodes * horizon,
-    )
+    nets, length = make_nets(config, space), config.trial_episodes * horizon
+    optimizer = optax.adam(falling(config.learning_rate, config.decay_updates))
 
     def init(key: Array, data: Data) -> State:
         return begin(key, fit_norm(config, space, data.logs))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from pipelines.core.configs.algorithms import DqnConfig
-from pipelines.core.learn import descend, polyak
+from pipelines.core.learn import descend, falling, polyak
 from pipelines.core.normaliser import Normaliser, fit, fixed
 from pipelines.core.samplers import rows
 from pipelines.core.types import Algorithm, Array, Log, Metrics, OptState, Params, Space, Transition, memoryless
@@ -65,7 +65,8 @@ def make(
     """Double DQN on one log. `discount` is the family's, used unless the config names one."""
     gamma = discount if config.discount is None else config.discount
     num_actions = space.num_actions or 0
-    net, opt = mlp([space.obs_dim], config.hidden, num_actions), optax.adam(config.learning_rate)
+    net = mlp([space.obs_dim], config.hidden, num_actions)
+    opt = optax.adam(falling(config.learning_rate, config.decay_updates))
 
     def init(key: Array, log: Log | None) -> State:
         normaliser = fixed(space, config.obs_scale, config.reward_scale) if log is None else fit(log)

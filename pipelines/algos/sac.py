@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from pipelines.core.configs.algorithms import SacConfig, SoftConfig
-from pipelines.core.learn import descend, polyak
+from pipelines.core.learn import descend, falling, polyak
 from pipelines.core.normaliser import Normaliser, fit, fixed
 from pipelines.core.samplers import rows
 from pipelines.core.types import Algorithm, Array, Log, Metrics, OptState, Params, Space, Transition, memoryless
@@ -137,7 +137,8 @@ class Optimizers(NamedTuple):
 
 def optimizers(config: SoftConfig) -> Optimizers:
     rate = config.learning_rate if config.actor_learning_rate is None else config.actor_learning_rate
-    return Optimizers(actor=optax.adam(rate), critic=optax.adam(config.learning_rate), temperature=optax.adam(rate))
+    actor, critic = falling(rate, config.decay_updates), falling(config.learning_rate, config.decay_updates)
+    return Optimizers(actor=optax.adam(actor), critic=optax.adam(critic), temperature=optax.adam(actor))
 
 
 def init_state(config: SoftConfig, nets: Nets, normaliser: Normaliser, key: Array) -> State:

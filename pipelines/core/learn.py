@@ -24,6 +24,11 @@ def descend(
     return optax.apply_updates(params, updates), opt_state, metrics
 
 
+def falling(rate: float, updates: int | None) -> optax.ScalarOrSchedule:
+    """A learning rate that falls from `rate` to zero along a cosine over that many updates; None: it stays."""
+    return rate if updates is None else optax.cosine_decay_schedule(rate, updates)
+
+
 def polyak(target: Params, online: Params, rate: float) -> Params:
     """(1 - rate) target + rate online."""
     return jax.tree.map(lambda old, new: old + rate * (new - old), target, online)

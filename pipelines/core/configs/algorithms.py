@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from pipelines.core.configs.base import Config, later
+from pipelines.core.configs.base import DECAY, Config, later
 from pipelines.core.errors import UsageError
 
 Widths = tuple[int, ...]
@@ -26,6 +26,7 @@ class SoftConfig(Config):
         None, description="of actor and temperature; None: the critics', learning_rate", gt=0
     )
     learn_temperature: bool = later(True, description="false: it stays at init_temperature")
+    decay_updates: int | None = later(None, ge=1, description=DECAY)
 
 
 class SacConfig(SoftConfig):
@@ -92,6 +93,7 @@ class DqnConfig(Config):
     explore_start: float = Field(1.0, ge=0, le=1, description="probability of a uniform action at the first update")
     explore_end: float = Field(0.05, ge=0, le=1)
     explore_steps: int = Field(10_000, ge=1, description="updates from the one to the other")
+    decay_updates: int | None = later(None, ge=1, description=DECAY)
     obs_scale: float = Field(1.0, gt=0, description="learning online: observations are divided by it")
     reward_scale: float = Field(1.0, gt=0, description="learning online: values are learned of rewards divided by it")
 

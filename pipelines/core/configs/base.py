@@ -12,6 +12,9 @@ from pydantic.fields import FieldInfo
 from pipelines.core.errors import UsageError
 
 
+DECAY = "updates over which learning rates fall to zero along a cosine; None: they stay"  # what `learn.falling` does
+
+
 class Config(BaseModel):
     """Base of every config: frozen, and an unknown field is an error."""
 

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from pipelines.core.configs.base import Config
+from pipelines.core.configs.base import DECAY, Config, later
 from pipelines.core.configs.stages import Split, of_paper, whole_blocks
 from pipelines.core.errors import UsageError
 
@@ -18,6 +18,7 @@ class BeliefConfig(Config):
     tasks_per_update: int | None = Field(8, ge=1, description="tasks of an update, drawn anew; None, or too many: all")
     trials_per_task: int = Field(8, ge=1, description="trials of each of them")
     learning_rate: float = Field(3e-4, gt=0)
+    decay_updates: int | None = later(None, ge=1, description=DECAY)
     latent_dim: int = Field(5, ge=1, description="Z")
     width: int = Field(128, ge=1, description="of the recurrent layer")
     embed_action: int = Field(16, ge=0, description="width of the action's embedding; 0: actions are not seen")
