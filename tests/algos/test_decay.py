@@ -1,5 +1,7 @@
 """Learning rates that fall to zero: what learns goes on until then, and stays as it is afterwards."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,6 +61,6 @@ def test_it_stands_still_once_the_rate_is_zero(name, decay):
     for n in range(UPDATES + 2):
         states.append(update(states[-1], batch, jax.random.key(n), jnp.int32(n))[0])
     leaves = [jax.tree.leaves(jax.tree.map(np.asarray, getattr(state, part))) for state in states]
-    moved = [any((a != b).any() for a, b in zip(*pair, strict=True)) for pair in zip(leaves, leaves[1:], strict=False)]
+    moved = [any((a != b).any() for a, b in zip(*pair, strict=True)) for pair in itertools.pairwise(leaves)]
     assert all(moved[:UPDATES])
     assert moved[UPDATES:] == [decay is None] * 2

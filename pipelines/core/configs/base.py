@@ -11,7 +11,6 @@ from pydantic.fields import FieldInfo
 
 from pipelines.core.errors import UsageError
 
-
 DECAY = "updates over which learning rates fall to zero along a cosine; None: they stay"  # what `learn.falling` does
 
 
