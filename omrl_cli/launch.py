@@ -134,10 +134,9 @@ def _lead(order: Order, shelf: Shelf, how: How, title: str) -> tuple[Card, bool]
 
 
 def _make(order: Order, shelf: Shelf, claim: Claim, how: How, title: str) -> Card:
-    if not how.resume:
-        claim.clear()
-    how.crew.meet(RESUME if how.resume else RUN)
     cards, inputs = _inputs(order, shelf)
+    claim.begin(cards, how.resume)
+    how.crew.meet(RESUME if how.resume else RUN)
     start = time.monotonic()
     product, platform = _run(order, inputs, claim, how, title)
     seconds = time.monotonic() - start

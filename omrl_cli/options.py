@@ -86,7 +86,7 @@ class Running(Configuring):
     force: Annotated[bool, option("--force", help="Run again; the old generation stays.")] = False
     resume: Annotated[bool, option("--resume", help="Continue a run that was interrupted.")] = False
     accept_stale: Annotated[
-        bool, option("--accept-stale", help="Take an artifact that other code or packages made as up to date.")
+        bool, option("--accept-stale", help="Take an artifact, or a checkpoint, that other code made as it is.")
     ] = False
     dry_run: Annotated[bool, option("--dry-run", help="Print the plan and stop; touches no device.")] = False
     devices: Annotated[

@@ -1,7 +1,7 @@
 """The artifact store, written to: claim, put, remove, sweep. (Reading it is catalogue.py.)
 
     <root>/objects/<id>/<generation>/   card.json  arrays/  files/     whole from the moment it is there
-    <root>/work/<id>/                   lock  generation  checkpoint/  metrics.jsonl  tb/  out/
+    <root>/work/<id>/                   lock  generation  begun.json  checkpoint/  metrics.jsonl  tb/  out/
     <root>/aliases.json                 <root>/tmp/ (things on their way out)
 
 Arrays are touched inside functions only, so that a listing never imports jax."""
@@ -17,7 +17,7 @@ from typing import Any
 
 from pipelines.core.configs.base import Config
 from pipelines.core.work import Product
-from pipelines.store import sweep
+from pipelines.store import begun, sweep
 from pipelines.store.aliases import Aliases, clean_name
 from pipelines.store.card import (
     Card,
@@ -49,8 +49,17 @@ class Claim:
         """Where the stage's DiskCheckpoint lives."""
         return self.folder / "checkpoint"
 
+    def begin(self, parents: Mapping[str, Card | Sequence[Card]], resume: bool) -> None:
+        """Starts afresh, or goes on; what this program is, and what its inputs are, is noted unless it was before.
+        Raises StageFailed on a full disk."""
+        if not resume:
+            self.clear()
+        if not (self.folder / begun.NAME).exists():
+            with room_for(_BLOCK, self.folder, f"the work on {self.id}"):
+                begun.write(self.folder, {role: _parents(cards) for role, cards in parents.items()})
+
     def clear(self) -> None:
-        """Starts afresh: removes the checkpoint, the live metrics and what a killed save left."""
+        """Removes the checkpoint, the live metrics and what a killed save left."""
         for path in self.folder.iterdir():
             if path.name not in ("lock", "generation"):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -89,9 +98,10 @@ class Shelf(Catalogue):
             try:
                 yield folder
             finally:
-                if {path.name for path in folder.iterdir()} <= {"lock", "generation"}:
+                if {path.name for path in folder.iterdir()} <= {"lock", "generation", begun.NAME}:
                     # The lock goes last: from then on another process may be here.
-                    (folder / "generation").unlink(missing_ok=True)
+                    for name in ("generation", begun.NAME):
+                        (folder / name).unlink(missing_ok=True)
                     (folder / "lock").unlink()
                     with contextlib.suppress(OSError):
                         folder.rmdir()

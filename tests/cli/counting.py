@@ -28,6 +28,7 @@ class Counting:
     """What the test stages do, and how often they did it."""
 
     stop_at: int | None = None  # Ctrl-C after the checkpoint at this cursor
+    stop_total: bool = False  # Ctrl-C after a checkpoint of the sum
     bits: float = 0.0  # added to every result, as if the code had changed
     runs: list[str] = field(default_factory=list)
 
@@ -51,6 +52,9 @@ class Counting:
         config: SumConfig = work.config
         self.runs.append(f"sum {work.seed}")
         total = config.scale * sum(one.arrays()["total"] for one in work.inputs["counts"])
+        if self.stop_total:
+            work.checkpoint.save(1, np.asarray(total))
+            raise KeyboardInterrupt
         files = {"table.txt": f"total {total:g}\n".encode(), "page.html": b"<html></html>"}
         return Product({"total": np.asarray(total)}, {"total": float(total)}, files=files, name="sum")
 

@@ -156,6 +156,37 @@ def test_interrupted_then_refused_then_resumed(omrl, recipe: Path, counting: Cou
     assert omrl("ls").err == ""
 
 
+def test_a_checkpoint_of_other_code_asks(
+    omrl, recipe: Path, counting: Counting, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counting.stop_at = 2
+    assert omrl("run", recipe, "--only", "few").code == 130
+    counting.stop_at = None
+    monkeypatch.setattr(standing, "code_fingerprint", lambda: Code(sha256="f" * 64))
+    assert "unfinished at 2 (omrl's code was" in omrl("run", recipe, "--only", "few", "--dry-run").out
+    counting.runs.clear()
+    said = omrl("run", recipe, "--only", "few", "--resume")
+    assert (said.code, counting.runs) == (5, [])
+    assert "the checkpoint at 2 is stale: omrl's code was" in said.err
+    assert "hint: --accept-stale goes on from it all the same, --force starts afresh" in said.err
+    assert "resuming at 2" in omrl("run", recipe, "--only", "few", "--resume", "--accept-stale").err
+    assert not Shelf(store).work_dirs()
+
+
+def test_a_checkpoint_of_other_inputs_asks(omrl, recipe: Path, counting: Counting) -> None:
+    omrl("run", recipe, "--only", "few")
+    omrl("run", recipe, "--only", "many")
+    counting.stop_total = True
+    assert omrl("run", recipe, "--only", "total").code == 130
+    counting.stop_total = False
+    counting.bits = 1.0
+    omrl("run", recipe, "--only", "few", "--force")
+    said = omrl("run", recipe, "--only", "total", "--resume")
+    assert said.code == 5
+    assert "the checkpoint at 1 is stale: counts" in said.err and "has other bits" in said.err
+    assert omrl("run", recipe, "--only", "total", "--force").code == 0
+
+
 def test_force_throws_an_unfinished_run_away(omrl, recipe: Path, counting: Counting, store: Path) -> None:
     counting.stop_at = 2
     omrl("run", recipe, "--only", "few")
