@@ -30,7 +30,7 @@ SEEDS = {
     "mbml-disjoint": "0-4",
     "mbml-umaze-goal": "0-4",
     "mbml-halfcheetah-vel": "0-2",
-    "mbml-ant-dir": "0-2",
+    "mbml-ant-goal": "0-2",
     "time-halfcheetah": "0-2",
 }
 PRESET = "small"

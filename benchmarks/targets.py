@@ -27,6 +27,11 @@ def judge(results: dict[str, dict[str, Any]]) -> list[str]:
         lines += [f"figures  unseen goals: {label} {_text(rows[label]['all']['score'])}" for label in rows]
     if "mbml-umaze-goal" in results:
         lines += _mbml(results["mbml-umaze-goal"])
+    for recipe in ("mbml-halfcheetah-vel", "mbml-ant-goal"):  # Figure 4: their order is what it is
+        if recipe in results:
+            lines += [
+                f"figures  {recipe}: {label} {_text(row['all']['return'])}" for label, row in _rows(results[recipe])
+            ]
     if "mbml-disjoint" in results:
         lines += _disjoint(results["mbml-disjoint"])
     if "time-halfcheetah" in results:
