@@ -19,7 +19,7 @@ import optax
 
 from pipelines.algos import sac
 from pipelines.core.configs.algorithms import CqlConfig
-from pipelines.core.learn import descend, polyak
+from pipelines.core.learn import descend, falling, polyak
 from pipelines.core.normaliser import fit, fixed
 from pipelines.core.samplers import rows
 from pipelines.core.types import Algorithm, Array, Log, Metrics, OptState, Params, Space, Transition
@@ -78,7 +78,7 @@ def make(config: CqlConfig, space: Space, discount: float) -> Algorithm:
     nets, opt, weight_opt = (
         sac.make_nets(space, config.hidden),
         sac.optimizers(config),
-        optax.adam(config.learning_rate),
+        optax.adam(falling(config.learning_rate, config.decay_updates)),
     )
     base = sac.make(config, space, discount)
 

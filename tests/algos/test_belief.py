@@ -24,7 +24,7 @@ from pipelines.core.configs.base import resolve
 from pipelines.core.configs.belief import BeliefConfig
 from pipelines.core.samplers import Trial
 from pipelines.core.types import Space, Transition
-from tests.toys import GRID, SPACE
+from tests.toys import GRID, SPACE, at
 
 SMALL = {
     "latent_dim": 2,
@@ -100,10 +100,6 @@ def beliefs_of(nets, params, norm, trial):
 def the_loss(config, nets, params, norm, trial, noise, found=None):
     found = all_of(config, trial) if found is None else found
     return jax.jit(functools.partial(belief.total_loss, config, nets))(params, norm, trial, noise, found)
-
-
-def at(tree, *index):
-    return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
 # ---- by hand ---------------------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from pipelines.core.configs.algorithms import DqnConfig, SacConfig
 from pipelines.core.learn import falling
 from pipelines.core.normaliser import fixed
 from tests.algos.test_belief import configured, trial_of
-from tests.algos.test_dqn import GRID, chain
-from tests.toys import SPACE, make_log
+from tests.algos.test_dqn import chain
+from tests.toys import GRID, SPACE, make, make_log
 
 UPDATES = 6
 
@@ -38,6 +38,13 @@ def of_sac(decay, part="actor"):
     return algorithm.init(jax.random.key(0), log), algorithm.sample(log, jax.random.key(1)), algorithm.update, part
 
 
+def of_cql(decay):
+    algorithm = make("cql", batch_size=8, lagrange_gap=1.0, decay_updates=decay)
+    log = jax.tree.map(jnp.asarray, make_log(0, (4, 3, 5)))
+    state, batch = algorithm.init(jax.random.key(0), log), algorithm.sample(log, jax.random.key(1))
+    return state, batch, algorithm.update, "log_weight"
+
+
 def of_belief(decay):
     model = belief.make(configured(decay_updates=decay, trial_episodes=1), SPACE, 3)
     batch = jax.tree.map(lambda leaf: leaf[None], trial_of())  # of one task
@@ -49,6 +56,7 @@ LEARNERS = {
     "sac, actor": of_sac,
     "sac, critics": lambda decay: of_sac(decay, "critics"),
     "sac, temperature": lambda decay: of_sac(decay, "log_temperature"),
+    "cql, weight": of_cql,
     "belief": of_belief,
 }
 
