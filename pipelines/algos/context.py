@@ -64,10 +64,17 @@ def mean_of(total: Array, num: Array) -> Array:
 # ---- products of Gaussians -------------------------------------------------------------------------------------------
 
 
-def factors(encoder: Net, params: Params, norm: Normaliser, rows: Transition, with_next: bool = True) -> Factors:
-    """Each transition `[...]` -> its Gaussian factor, of variance softplus(.) >= 1e-7."""
+def factors(
+    encoder: Net,
+    params: Params,
+    norm: Normaliser,
+    rows: Transition,
+    with_next: bool = True,
+    min_variance: float = MIN_VARIANCE,
+) -> Factors:
+    """Each transition `[...]` -> its Gaussian factor, of variance softplus(.), at least `min_variance`."""
     mean, raw = jnp.split(encoder.apply(params, *inputs(norm, rows, with_next)), 2, axis=-1)
-    precision = 1.0 / jnp.maximum(jax.nn.softplus(raw), MIN_VARIANCE)
+    precision = 1.0 / jnp.maximum(jax.nn.softplus(raw), min_variance)
     return Factors(precision, mean * precision)
 
 

@@ -93,22 +93,22 @@ def make_nets(config: MbmlConfig, space: Space) -> Nets:
 # ---- inference -------------------------------------------------------------------------------------------------------
 
 
-def seen_in(nets: Nets, params: Params, scales: Scales, rows: Transition) -> Factors:
+def seen_in(config: MbmlConfig, nets: Nets, params: Params, scales: Scales, rows: Transition) -> Factors:
     """Each transition's factor. [...] -> [..., Z]"""
-    return factors(nets.encoder, params["encoder"], scales.inputs, rows)
+    return factors(nets.encoder, params["encoder"], scales.inputs, rows, min_variance=config.min_variance)
 
 
 def inferred(config: MbmlConfig, nets: Nets, params: Params, scales: Scales, batch: Batch) -> tuple[Gaussian, Array]:
     """(q(z | context) of each task `[T, Z]`, the metric loss `[]`); a context is the union of the task's own rows and
     those relabelled for it that there are."""
-    own = seen_in(nets, params, scales, batch.own)  # [T, S, L, Z]
+    own = seen_in(config, nets, params, scales, batch.own)  # [T, S, L, Z]
     if config.relabel == "none":
         each = product_of_gaussians(gathered(own), config.prior_factor)  # [T, S, Z]
         first = Gaussian(*(leaf[:, 0] for leaf in each))
         apart = losses.batch_hard_loss(each, config.margin, config.batch_hard) if config.triplet else jnp.float32(0)
         return first, apart
     own = Factors(*(leaf[:, 0] for leaf in own))  # [T, L, Z]
-    foreign = seen_in(nets, params, scales, batch.foreign.relabelled)
+    foreign = seen_in(config, nets, params, scales, batch.foreign.relabelled)
     seen = together(gathered(own), gathered(foreign, batch.foreign.valid))
     apart = triplets(config, nets, params, scales, batch, own) if config.triplet else jnp.float32(0)
     return product_of_gaussians(seen, config.prior_factor), apart
@@ -122,8 +122,8 @@ def triplets(config: MbmlConfig, nets: Nets, params: Params, scales: Scales, bat
         return product_of_gaussians(gathered(each, valid), config.prior_factor)
 
     mine = Factors(*(jnp.broadcast_to(leaf[:, None], (*valid.shape, leaf.shape[-1])) for leaf in own))
-    anchor = posterior(seen_in(nets, params, scales, batch.pairs.relabelled))
-    negative = posterior(seen_in(nets, params, scales, batch.pairs.logged))
+    anchor = posterior(seen_in(config, nets, params, scales, batch.pairs.relabelled))
+    negative = posterior(seen_in(config, nets, params, scales, batch.pairs.logged))
     return losses.triplet_loss(anchor, posterior(mine), negative, valid.any(-1), config.margin)
 
 
@@ -177,7 +177,7 @@ def policy(config: MbmlConfig, nets: Nets) -> Policy:
         return action[q_value(nets, acting.params["q"], acting.scales, wide[0], action, wide[1]).argmax()]
 
     def observe(acting: Acting, memory: Memory, row: Transition) -> Memory:
-        memory = memory._replace(seen=together(memory.seen, seen_in(nets, acting.params, acting.scales, row)))
+        memory = memory._replace(seen=together(memory.seen, seen_in(config, nets, acting.params, acting.scales, row)))
         return context.redrawn(memory, config.prior_factor) if config.resample == "step" else memory
 
     def value(acting: Acting, memory: Memory, obs: Array, action: Array) -> Array:

@@ -12,7 +12,9 @@ logged, towards mu(i, i), rows of task i, is the *reward share* of the pair:
 much nearer mu(i, i) is than mu(j, j), scaled to lie between 0 and 1.) The share of all pairs is their mean, each with
 the squared distance of its posteriors as weight, so that pairs that the encoder cannot tell apart anyway do not decide.
 What leads away from the line between the two is told beside it: a posterior that goes elsewhere has understood neither.
-i, j tasks of T, D draws of C rows, Z latent.
+Where an encoder gives deviations, the share is told in their units, too, each latent entry divided by its own: so a KL
+divergence sees it (MBML's triplets), in which one entry that is sure of itself outweighs all others; a net that reads z
+sees it as it is. i, j tasks of T, D draws of C rows, Z latent.
 """
 
 from dataclasses import dataclass
@@ -66,6 +68,13 @@ def shares(swapped: Any, logged: Any) -> Shares:
             of_pair=np.where(there, along.sum(0) / whole.sum(0), np.nan),
             stray=np.sqrt(np.maximum(off.sum((1, 2)), 0.0) / size),
         )
+
+
+def sure_shares(swapped: Any, logged: Any, deviation: Any) -> Any:
+    """[D] the share in units of the posterior's own deviations `[Z]`; NaN for an encoder that gives points."""
+    if not (deviation > 0).all():
+        return np.full(len(swapped), np.nan)
+    return shares(swapped / deviation, logged / deviation).share
 
 
 class Nearest(NamedTuple):
@@ -199,7 +208,7 @@ class Probe:
         return swapped_by_log(log, j, self.pool, rows, size, rng)
 
     def posteriors(self) -> tuple[Any, Any, Any]:
-        """(mean [D, T, T, Z] with the rewards of task i, the same rows' as they were logged, spread [T, T])"""
+        """(mean [D, T, T, Z] with the rewards of task i, the same rows' as they were logged, spread [T, T, Z])"""
         policy, latent = self.policy, self.policy.latent
         assert latent is not None
 
@@ -216,7 +225,7 @@ class Probe:
             gone = ~made.there[:, None, None]
             means.append(np.where(gone, np.nan, np.asarray(found.mean)))  # [T, D, Z]
             logged.append(np.where(gone, np.nan, np.asarray(plain.mean)))
-            spreads.append(np.where(gone[:, 0, 0], np.nan, np.asarray(found.spread).mean((1, 2))))
+            spreads.append(np.where(gone[:, 0], np.nan, np.asarray(found.spread).mean(1)))
         mean, own_mean = (np.stack(parts, 1).transpose(2, 0, 1, 3).astype(np.float32) for parts in (means, logged))
         return mean, own_mean, np.stack(spreads, 1).astype(np.float32)
 
@@ -242,10 +251,12 @@ def look(work: Work, label: str) -> Probed:
     if probe.pool is not None and lacking.sum() == lacking.size - len(names):
         cause = f"context_rows={probe.config.context_rows}: the relabelled-log holds no pair of tasks with as many rows"
         raise UsageError(cause, f"the most that it holds of one is {probe.pool.size.max()}")
-    found, near = shares(mean.astype(np.float64), logged.astype(np.float64)), nearest(mean.astype(np.float64))
-    arrays = {"mean": mean, "logged": logged, "spread": spread, **found._asdict()}
+    exact, plain = mean.astype(np.float64), logged.astype(np.float64)
+    found, near = shares(exact, plain), nearest(exact)
+    sure = sure_shares(exact, plain, np.nanmean(spread.astype(np.float64), (0, 1)))
+    arrays = {"mean": mean, "logged": logged, "spread": spread.mean(-1), **found._asdict(), "sure_share": sure}
     arrays |= {f"nearest_{name}": value for name, value in near._asdict().items()}
-    metrics = _metrics(found, near)
+    metrics = _metrics(found, near, sure)
     said = {
         "log": probe.log.card.id,
         "rewards": probe.rewards,
@@ -261,10 +272,10 @@ def look(work: Work, label: str) -> Probed:
     return Probed(arrays, metrics, said)
 
 
-def _metrics(found: Shares, near: Nearest) -> dict[str, float]:
+def _metrics(found: Shares, near: Nearest, sure: Any) -> dict[str, float]:
     share = interval(found.share)
     out = {"reward_share": share.point, "reward_share_low": share.low, "reward_share_high": share.high}
-    out |= {"stray": float(found.stray.mean())}
+    out |= {"stray": float(found.stray.mean()), "sure_share": float(sure.mean())}
     out |= {f"nearest_{name}": float(value.mean()) for name, value in near._asdict().items()}
     return {f"probe/{name}": value for name, value in out.items()}
 
@@ -273,12 +284,14 @@ def in_words(label: str, said: dict[str, Any], metrics: dict[str, float]) -> lis
     """What the probe found, for a person to read."""
     of = {name.removeprefix("probe/"): value for name, value in metrics.items()}
     num_tasks = len(said["tasks"])
+    sure = of["sure_share"]
+    in_deviations = f"; {number(sure)} in units of the posterior's deviations" if np.isfinite(sure) else ""
     lines = [
         f"inference probe of {label}: {num_tasks} tasks, {said['draws']} contexts of {said['rows']} rows of each"
         f"{f' out of its first {first}' if (first := said['first']) else ''}, rewards {said['rewards']}",
         f"reward share {number(of['reward_share'])} [{number(of['reward_share_low'])}, "
         f"{number(of['reward_share_high'])}] (1: the posterior follows the rewards, 0: states and actions); "
-        f"{number(of['stray'])} off the line",
+        f"{number(of['stray'])} off the line{in_deviations}",
         f"nearest to the task of the rewards {of['nearest_reward']:.0%}, of the states and actions "
         f"{of['nearest_states']:.0%}; contexts as logged to their own {of['nearest_own']:.0%} "
         f"(chance {1 / num_tasks:.0%})",

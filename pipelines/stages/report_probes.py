@@ -26,7 +26,8 @@ ASKED = ("rewards", "rows", "first", "draws", "pairs_left_out")
 CAPTION = (
     "Contexts of one task's states and actions with another's rewards. Reward share: how far the posterior goes from "
     "where the states' own rewards have it (0) to where contexts of the rewards' task have it (1); stray: how far off "
-    "that line, in its length. Then: how many contexts have the posterior nearest to that of which task."
+    "that line, in its length; in deviations: the share where each latent entry counts in units of the posterior's own "
+    "deviation, as in a KL divergence. Then: how many contexts have the posterior nearest to that of which task."
 )
 
 
@@ -49,12 +50,12 @@ class Probes(Gathered):
         return interval(np.array([one.mean() for one in each])) if self.n > 1 else interval(each[0])
 
     def mean(self, name: str) -> float:
-        """Of a number over seeds and draws."""
-        return float(np.mean([np.mean(one[name]) for one in self.data]))
+        """Of a number over seeds and draws; NaN where an older report lacks it."""
+        return float(np.mean([np.mean(one.get(name, math.nan)) for one in self.data]))
 
     def numbers(self) -> dict[str, Interval]:
-        """By name; only the share has an interval."""
-        rest = ("stray", *NEAREST)
+        """By name; only the share has an interval. The one in deviations is left out where there are none."""
+        rest = ("stray", *(["sure_share"] if math.isfinite(self.mean("sure_share")) else []), *NEAREST)
         alone = {name: Interval(self.mean(name), math.nan, math.nan, self.n) for name in rest}
         return {"reward_share": self.share, **alone}
 
@@ -93,10 +94,11 @@ def records(probes: Sequence[Probes]) -> Iterator[tables.Record]:
 
 def grid(probes: Sequence[Probes]) -> list[list[str]]:
     """The table, header first."""
-    rows = [["method", "reward\nshare", "stray", *NEAREST.values(), "chance", "n"]]
+    rows = [["method", "reward\nshare", "stray", "in devi-\nations", *NEAREST.values(), "chance", "n"]]
     for probe in probes:
         label = probe.label if len({one.family for one in probes}) == 1 else f"{probe.label}, {probe.family}"
-        cells = [f"{number(probe.share.point)}\n{probe.share.bounds()}".strip(), number(probe.mean("stray"))]
+        cells = [f"{number(probe.share.point)}\n{probe.share.bounds()}".strip()]
+        cells += [number(probe.mean(name)) for name in ("stray", "sure_share")]
         cells += [_percent(probe.mean(name)) for name in NEAREST]
         rows.append([label, *cells, _percent(1 / len(probe.names)), str(probe.n)])
     return rows

@@ -13,7 +13,7 @@ from pipelines.core.errors import StageFailed, UsageError, WrongKind
 from pipelines.core.trees import task_leaf, to_dict
 from pipelines.core.types import Algorithm, Latent, Log, Policy, transitions
 from pipelines.stages import learners, probing
-from pipelines.stages.probing import nearest, shares
+from pipelines.stages.probing import nearest, shares, sure_shares
 from tests.lines import line
 from tests.stages.relabelling import found_as, log_of
 from tests.toys import AGENTS, SPACE, Stored, data_of, log_artifact, make, run, work
@@ -137,6 +137,7 @@ def test_what_is_told(family):
     told = "\n".join(order.tell.notes)
     assert "3 tasks, 20 contexts of 5 rows of each, rewards known" in told
     assert "reward share 0.30 [0.30, 0.30]" in told
+    assert "0.30 in units of the posterior's deviations" in told  # which are all the same here
     assert "to their own 100% (chance 33%)" in told
     assert made.metrics["probe/reward_share"] == pytest.approx(0.3, abs=1e-3)
 
@@ -174,6 +175,19 @@ def test_shares_by_hand():
     np.testing.assert_allclose(found.share, [0.25])
     np.testing.assert_allclose(found.of_pair, [[np.nan, 0.25], [0.25, np.nan]])
     np.testing.assert_allclose(found.stray, [np.sqrt(4 / 32)])
+
+
+def test_one_sure_entry_outweighs_the_others_in_units_of_deviations():
+    """The second entry follows the rewards a tenth as far as the first follows the states, and is a hundred times as
+    sure: the share is 1 / (1 + 10^2) of distances as they are, 10^2 / (1 + 10^2) of those in deviations."""
+    swapped = np.zeros((1, 2, 2, 2))
+    swapped[0, :, 1, 0] = 1.0  # of the states of task 1
+    swapped[0, 1, :, 1] = 0.1  # of the rewards of task 1
+    logged = np.broadcast_to(np.diagonal(swapped[0]).T[None, None], (1, 2, 2, 2))
+    np.testing.assert_allclose(shares(swapped, logged).share, 1 / 101)
+    np.testing.assert_allclose(sure_shares(swapped, logged, np.array([1.0, 0.01])), 100 / 101)
+    np.testing.assert_allclose(sure_shares(swapped, logged, np.array([0.3, 0.3])), 1 / 101)
+    assert np.isnan(sure_shares(swapped, logged, np.zeros(2))).all()
 
 
 def test_pairs_count_by_their_squared_distance_and_lost_ones_not():

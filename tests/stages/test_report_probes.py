@@ -135,9 +135,19 @@ def test_probes_of_several_seeds():
     assert tuple(found.share) == pytest.approx(tuple(interval(np.array([0.5, 0.6, 0.9]))))
     head, row = report_probes.grid([found])
     assert row == [
-        "tiMe", f"{found.share.point:.2f}\n{found.share.bounds()}", "0.25", "100%", "75%", "25%", "33%", "3",
+        "tiMe", f"{found.share.point:.2f}\n{found.share.bounds()}", "0.25", "–", "100%", "75%", "25%", "33%", "3",
     ]  # fmt: skip
     assert len(head) == len(row)
+    assert "sure_share" not in found.numbers()  # as in reports of before, and of encoders that give points
+
+
+def test_shares_in_units_of_deviations():
+    reports = [probe(seed=seed) for seed in range(2)]
+    for report_, share in zip(reports, (0.2, 0.6), strict=True):
+        report_.tree["probe"]["sure_share"] = np.full(6, share)
+    (found,) = report_probes.gather(reports)
+    assert found.numbers()["sure_share"].point == pytest.approx(0.4)
+    assert report_probes.grid([found])[1][3] == "0.40"
 
 
 def test_a_probe_of_one_seed_has_the_interval_of_its_draws():

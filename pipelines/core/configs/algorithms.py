@@ -181,6 +181,7 @@ class MbmlConfig(Config):
         "reward", description="units of the value whose squared error counts: as they are, or of deviation 1"
     )
     prior_factor: bool = Field(False, description="posteriors count N(0, I) among their factors")
+    min_variance: float = Field(1e-7, gt=0, description="of a transition's factor; 1e-7 in the code")
     resample: Literal["episode", "step"] = Field(
         "episode", description="z is drawn at the start of an episode, or follows the posterior at every step"
     )
