@@ -6,10 +6,13 @@ Differs: twin critics with target copies and a learned temperature (Haarnoja 201
 sees a detached z (as the paper's code); by default z follows the posterior at every step of an episode, so that a
 zero-shot episode can use what it has seen, where the paper draws z once per episode (field `resample`). MBML's code
 draws the tasks of an update (`tasks_per_update`), sums their KLs (`kl_over_tasks`) and scales rewards by hand
-(`scale_reward`, `reward_scale`); its value net and its penalty on the policy's outputs are not here.
+(`scale_reward`, `reward_scale`); its value net and its penalty on the policy's outputs are not here. PEARL's code
+explores a task for two episodes with z of the prior (`prior_episodes`); contexts are drawn from all of a task's rows,
+not from those of the newest exploration alone.
 T tasks, B batch, L context, Z latent.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -61,33 +64,49 @@ class Acting(NamedTuple):
     encoder: Params
 
 
+class Trial(NamedTuple):
+    """What is remembered of a task. While it explores, z is drawn from the prior and what is seen is kept."""
+
+    memory: Memory
+    episodes: Array  # [] int32, begun
+
+
 def policy(config: PearlConfig, nets: sac.Nets, encoder: Net) -> Policy:
-    """SAC's policy on (s, z). An episode starts from what the task has shown so far, or from the prior."""
+    """SAC's policy on (s, z). An episode starts from the prior, and after `prior_episodes` of them from what the task
+    has shown so far (the code's exploration)."""
 
-    def begin(acting: Acting, key: Array) -> Memory:
-        return context.fresh(config.latent_dim)
+    def begin(acting: Acting, key: Array) -> Trial:
+        return Trial(context.fresh(config.latent_dim), jnp.int32(0))
 
-    def start(acting: Acting, memory: Memory, obs: Array, key: Array) -> Memory:
-        return context.episode(memory, key)
+    def redraw(trial: Trial, draw: Callable[[Memory], Memory]) -> Trial:
+        """z drawn anew, of all that was seen or of nothing."""
+        if not config.prior_episodes:
+            return trial._replace(memory=draw(trial.memory))
+        seen, heed = trial.memory.seen, trial.episodes > config.prior_episodes
+        memory = draw(trial.memory._replace(seen=jax.tree.map(lambda leaf: jnp.where(heed, leaf, 0), seen)))
+        return trial._replace(memory=memory._replace(seen=seen))
 
-    def features(acting: Acting, memory: Memory, obs: Array) -> Array:
-        return jnp.concatenate([acting.sac.normaliser.obs(obs), memory.z], -1)
+    def start(acting: Acting, trial: Trial, obs: Array, key: Array) -> Trial:
+        return redraw(trial._replace(episodes=trial.episodes + 1), lambda memory: context.episode(memory, key))
 
-    def act(acting: Acting, memory: Memory, obs: Array, key: Array, explore: Any) -> Array:
-        return sac.act(nets.actor, acting.sac.actor, features(acting, memory, obs), key, explore)
+    def features(acting: Acting, trial: Trial, obs: Array) -> Array:
+        return jnp.concatenate([acting.sac.normaliser.obs(obs), trial.memory.z], -1)
 
-    def observe(acting: Acting, memory: Memory, row: Transition) -> Memory:
-        norm = acting.sac.normaliser
+    def act(acting: Acting, trial: Trial, obs: Array, key: Array, explore: Any) -> Array:
+        return sac.act(nets.actor, acting.sac.actor, features(acting, trial, obs), key, explore)
+
+    def observe(acting: Acting, trial: Trial, row: Transition) -> Trial:
+        norm, memory = acting.sac.normaliser, trial.memory
         more = factors(encoder, acting.encoder, norm, row, config.context_next_obs)
-        memory = memory._replace(seen=together(memory.seen, more))
-        return context.redrawn(memory) if config.resample == "step" else memory
+        trial = trial._replace(memory=memory._replace(seen=together(memory.seen, more)))
+        return redraw(trial, context.redrawn) if config.resample == "step" else trial
 
-    def value(acting: Acting, memory: Memory, obs: Array, action: Array) -> Array:
-        q = nets.critics.apply(acting.sac.critics, features(acting, memory, obs), action)
+    def value(acting: Acting, trial: Trial, obs: Array, action: Array) -> Array:
+        q = nets.critics.apply(acting.sac.critics, features(acting, trial, obs), action)
         return q.mean(0) * acting.sac.normaliser.reward_std
 
-    def latent(acting: Acting, memory: Memory) -> Latent:
-        return context.latent(memory)
+    def latent(acting: Acting, trial: Trial) -> Latent:
+        return context.latent(trial.memory)
 
     return Policy(begin, start, act, observe, value, latent)
 

@@ -1,10 +1,13 @@
 """How MQL adapts: the paper's equations with its Table 1, and the released scripts (facts 2.5, 2.6, 3). jax-free.
 
 Table 1 is read with its header turned by one column (see `mql_papers`). It says nothing of the logistic regression's
-C and features: those are the scripts' in both. The paper's Adam has batches of 256 and the policy's own learning rate;
+C and features, nor how small a beta is 0: those are the scripts' in both. (Eq. 13 knows no scale: without a floor rows
+that all lie far from a task, each with the same tiny beta, would be worth as many as there are, and lambda 0.) The
+paper's Adam has batches of 256 and the policy's own learning rate;
 its theta, what is held near the meta-policy, are the actor's parameters.
 """
 
+import math
 from typing import Any
 
 from pipelines.core.configs.adapt import AdaptConfig, decided
@@ -23,7 +26,7 @@ COMMON: dict[str, Row] = {
         "half": True,
         "anchored": "actor",
         "clip_on": "value",
-        "floor": 0.0,
+        "floor": 0.1,
         "balanced": True,
         "new_rows": "once",
         "recent": 0,
@@ -74,7 +77,7 @@ PLAIN = "halfcheetah-vel"  # the row of families that have none
 
 
 def settled(config: AdaptConfig, family: str) -> AdaptConfig:
-    """The config with everything said. Raises UsageError for a body that has no row."""
+    """The config with everything said. Raises UsageError for a body without a row, and where every beta would be 0."""
     body = body_of(family) if config.body is None else config.body
     if config.body is not None and body not in BODIES["code"]:
         cause = f"adapt.body={body} has no row of settings"
@@ -82,6 +85,13 @@ def settled(config: AdaptConfig, family: str) -> AdaptConfig:
     body = body if body in BODIES["code"] else PLAIN
     script = BODIES["code"][body]
     fit = {name: script[name] for name in ("strength", "features")}
-    return decided(
+    found = decided(
         config.model_copy(update={"body": body}), fit, COMMON[config.settings], BODIES[config.settings][body]
     )
+    assert found.clip is not None
+    assert found.floor is not None
+    most = math.exp(found.clip) if found.clip_on == "logit" else found.clip
+    if found.floor > most:
+        cause = f"adapt.floor={found.floor:g} is above the greatest beta there can be, {most:.4g}: all would be 0"
+        raise UsageError(cause, f"--set adapt.floor={min(0.1, most):g}, or adapt.old_updates=0 for Eq. 18 alone")
+    return found

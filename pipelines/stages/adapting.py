@@ -116,6 +116,7 @@ class Rounds:
         self._episode = explore(self.family, greedy(adapter), 1, self.family.horizon)
         run = Round(adapter.config, adapter.core).run
         self._adapt = axis.over_tasks(lambda step, start, logs, new, key: run(start, logs, new, key), shared=2)
+        self._finite = jax.jit(jax.vmap(_finite))
 
     def episode(self, acting: Adaptable) -> Log:
         """One episode of the meta-policy in each task, greedy. -> [T, H, ...] in numpy. Raises StageFailed where
@@ -130,11 +131,23 @@ class Rounds:
         return jax.tree.map(np.asarray, logs)
 
     def run(self, acting: Adaptable) -> tuple[Any, Told]:
-        """`acting` is the meta-policy's. -> (the adapted ones [T, ...] on the devices, what is said of them [T])"""
+        """`acting` is the meta-policy's. -> (the adapted ones [T, ...] on the devices, what is said of them [T]).
+        Raises StageFailed for a task whose parameters are not finite any more."""
         new = rows_to_unit(self.family.space, self.episode(acting))
         each = jax.tree.map(lambda leaf: np.asarray(leaf)[:, None], new)  # a stack of one log for each task
         adapted, told = self._adapt(0, self.axis.replicate(acting), self._logs, self.axis.put(each), self._keys)
-        return adapted, self.axis.get(told)
+        told, fine = self.axis.get((told, self._finite(adapted)))
+        for task, ok in zip(self.tasks, fine, strict=True):
+            if not ok:
+                raise StageFailed(
+                    f"adapting to task {task.name} gave numbers that are not finite", "--set adapt.learning_rate=1e-4"
+                )
+        return adapted, told
+
+
+def _finite(tree: Any) -> jax.Array:
+    """Whether every number of it is. -> []"""
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
 def greedy(adapter: Adapter) -> Any:

@@ -4,8 +4,10 @@
 is how it agrees with the scripts. A family's own variant chooses the script; `--set paper=mql-table/BODY` the table.
 From logs (`OFFLINE`) there are as many updates as online.
 
-Not followed: a run ends after 5,000,000 steps if every episode reaches the horizon, and later if not; PEARL has twin
-critics with target copies in place of its value net, and its contexts are drawn from all of a task's rows.
+Not followed: a run ends after 5,000,000 steps if every episode reaches the horizon, and after fewer if not; PEARL has
+twin critics with target copies in place of its value net, its contexts are drawn from all of a task's rows, a trial of
+its collection has four episodes, two of them with z of the prior (facts 5.2: five, three of them; ten on
+halfcheetah-dir), and it begins with uniform actions as MQL does, not with its own policy's 2,000 steps of each task.
 """
 
 from typing import Any
@@ -31,13 +33,14 @@ def _agents(rate: float, explore: float, smooth: float, delay: int, history: int
     return {"mql": context, "td3-context": context, "td3": common}
 
 
-def _pearl(context: int, width: int = 5) -> Row:
-    """Temperature 1 of rewards times 5, z drawn once an episode; 16 tasks in an update."""
+def _pearl(context: int, tasks: int, kl_weight: float = 0.1) -> Row:
+    """Temperature 1 of rewards times 5, z drawn once an episode; `tasks` in an update."""
     return {
         "hidden": [300, 300, 300],
-        "latent_dim": width,
+        "latent_dim": 5,
         "context_size": context,
-        "tasks_per_update": 16,
+        "tasks_per_update": tasks,
+        "kl_weight": kl_weight,
         "kl_over_tasks": "sum",
         "context_next_obs": False,
         "learn_temperature": False,
@@ -85,32 +88,32 @@ class Body:
 BODIES = {
     "humanoid-dir": Body(
         100, 100_000, 1, 500,
-        _agents(3e-4, 0.2, 0.3, 3, 15, 20, unbounded=True), _pearl(256),
+        _agents(3e-4, 0.2, 0.3, 3, 15, 20, unbounded=True), _pearl(256, 16),
         {"updates": 1_000, "agents": _agents(3e-4, 0.3, 0.3, 2, 20, 20, unbounded=True)},
     ),
     "halfcheetah-vel": Body(
         100, 50_000, 1, 200,
-        _agents(1e-3, 0.3, 0.3, 2, 20, 15, unbounded=False), _pearl(100),
+        _agents(1e-3, 0.3, 0.3, 2, 20, 15, unbounded=False), _pearl(100, 16),
         {"updates": 200, "agents": _agents(1e-3, 0.3, 0.3, 2, 20, 15, unbounded=False)},
     ),
     "ant-fwd-back": Body(
         2, 10_000, 5, 1_000,
-        _agents(3e-4, 0.2, 0.4, 4, 25, 30, unbounded=True), _pearl(256),
+        _agents(3e-4, 0.2, 0.4, 4, 25, 30, unbounded=True), _pearl(256, 4),
         {"updates": 1_000, "agents": _agents(3e-4, 0.2, 0.4, 4, 25, 30, unbounded=True)},
     ),
     "ant-goal": Body(
         150, 225_000, 5, 200,
-        _agents(4e-4, 0.3, 0.3, 4, 40, 40, unbounded=True), _pearl(256),
+        _agents(4e-4, 0.3, 0.3, 4, 40, 40, unbounded=True), _pearl(256, 10, 1.0),
         {"updates": 200, "agents": _agents(4e-4, 0.3, 0.3, 4, 10, 30, unbounded=True)},
     ),
     "walker-params": Body(
         40, 80_000, 5, 200,
-        _agents(8e-4, 0.2, 0.2, 3, 10, 30, unbounded=False), {**_pearl(100), "context_next_obs": True},
+        _agents(8e-4, 0.2, 0.2, 3, 10, 30, unbounded=False), {**_pearl(100, 10), "context_next_obs": True},
         {"updates": 200, "agents": _agents(8e-4, 0.2, 0.2, 3, 10, 30, unbounded=False)},
     ),
     "halfcheetah-dir": Body(
         2, 10_000, 1, 500,
-        _agents(3e-4, 0.3, 0.3, 2, 20, 20, unbounded=False), _pearl(100),
+        _agents(3e-4, 0.3, 0.3, 2, 20, 20, unbounded=False), _pearl(256, 4),
         {"updates": 500, "agents": _agents(3e-4, 0.3, 0.2, 2, 20, 20, unbounded=False)},
     ),
 }  # fmt: skip

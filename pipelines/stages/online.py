@@ -26,7 +26,7 @@ from pipelines.core.configs.base import resolve
 from pipelines.core.configs.belief import BeliefConfig
 from pipelines.core.configs.online import OnlineConfig
 from pipelines.core.configs.stages import enough_tasks
-from pipelines.core.errors import WrongKind
+from pipelines.core.errors import StageFailed, WrongKind
 from pipelines.core.learn import stage_key
 from pipelines.core.names import slug
 from pipelines.core.trees import task_leaf, to_dict
@@ -39,6 +39,7 @@ from pipelines.stages.keeping import kept
 from pipelines.stages.pacing import uniform_action
 from pipelines.tasks import registry
 
+FAILED_HINT = "omrl rollout --actor random shows the family's episodes"
 NAMES = {"td3": "pooled-td3", "pearl": "batch-pearl"}  # the field's word -> the algorithm's, where they differ
 STREAMS = {"mql": "td3-context"}  # which differ in what they keep alone: the same seed gives the same policy
 
@@ -63,8 +64,9 @@ class Carry(NamedTuple):
 class Sizes:
     """Numbers that follow from a config and a family."""
 
-    rounds: int  # of random episodes, one in each task
-    random_length: int
+    random_rows: int  # that each task is to have before anything is learned
+    random_length: int  # most of a random episode
+    together: int  # random episodes that belong together: one, or a trial's
     ids: np.ndarray  # [iterations, trials] which tasks
     rows: int  # N, most that a task may come to
     slots: int  # of observations
@@ -73,13 +75,15 @@ class Sizes:
     def of(cls, config: OnlineConfig, horizon: int, num_tasks: int, key: Array) -> "Sizes":
         whole = config.algorithm == "borel"  # trials
         length = min(config.random_length or (horizon if whole else max(1, horizon // 4)), horizon)
-        rounds = -(-config.random_steps // (length * num_tasks))
-        rounds += -rounds % config.trial_episodes if whole else 0
+        together = config.trial_episodes if whole else 1
+        wanted = -(-config.random_steps // num_tasks)
+        room = wanted - 1 + together * length  # the last ones may begin when a single row is lacking
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(config.iterations))
         ids = np.asarray(jax.vmap(lambda one: jax.random.randint(one, (config.trials,), 0, num_tasks))(keys))
         most = int(np.bincount(ids.reshape(-1), minlength=num_tasks).max()) * config.trial_episodes
-        rows = rounds * length + most * horizon
-        return cls(rounds, length, ids, rows, rows + rounds + most)
+        rows = room + most * horizon
+        episodes = wanted - 1 + together + most  # random ones may end with their first row
+        return cls(wanted, length, together, ids, rows, rows + episodes)
 
 
 # ---- logs of several tasks -------------------------------------------------------------------------------------------
@@ -110,7 +114,8 @@ def append(logs: Log, episodes: Array, ids: Array, found: Explored, behaviour: A
     """Writes the episodes `[M, K, ...]` behind those that the tasks `ids [M]` have.
     -> (logs, episodes [T], lost [T] of them whose physics failed)
 
-    An episode that was cut is truncated in its last row. There must be room for K whole ones of each.
+    An episode that was cut is truncated in its last row, one without a row is none. There must be room for K whole ones
+    of each.
     """
     count, number = found.held.shape[:2]
     flat = jax.tree.map(lambda leaf: leaf.reshape(count * number, *leaf.shape[2:]), found)
@@ -141,7 +146,7 @@ def append(logs: Log, episodes: Array, ids: Array, found: Explored, behaviour: A
         size = logs.size.at[task].add(length.astype(jnp.int32))
         logs = logs._replace(**written, obs=put(logs.obs, obs, told, n + number), size=size)
         failed = (cut.any() & (length < held.shape[0])).astype(jnp.int32)
-        return (logs, episodes.at[task].add(1), lost.at[task].add(failed)), None
+        return (logs, episodes.at[task].add((length > 0).astype(jnp.int32)), lost.at[task].add(failed)), None
 
     return jax.lax.scan(write, (logs, episodes, jnp.zeros_like(episodes)), (each, flat))[0]
 
@@ -184,7 +189,7 @@ class Loop:
         keys = jax.random.split(stage_key(seed, stream("online", config.algorithm)), 5)
         self.init_key, ids_key, self.random_key, self.play_key, self.learn_key = keys
         self.sizes = Sizes.of(config, family.horizon, len(tasks), ids_key)
-        self.rows = task_rows(tasks, np.float64)
+        self.rows, self.names = task_rows(tasks, np.float64), [task.name for task in tasks]
         nobody = memoryless(lambda acting, obs, key, explore: uniform_action(family.space, key), None)
         self._at_random = explore(family, nobody, 1, self.sizes.random_length)
         self._explore = explore(family, policy, config.trial_episodes, family.horizon)
@@ -206,15 +211,25 @@ class Loop:
 
     def _logged(self, carry: Carry, ids: np.ndarray, found: Explored) -> Carry:
         logs, episodes, lost = self._append(carry.logs, carry.episodes, jnp.asarray(ids), found, carry.updates)
-        length = jnp.float32(np.asarray(found.held).sum(-1).mean())
+        lengths = np.asarray(found.held).sum(-1)
+        length = jnp.float32(lengths[lengths > 0].mean()) if lengths.any() else carry.length
         return carry._replace(logs=logs, episodes=episodes, length=length, diverged=carry.diverged + lost)
 
     def _random(self, carry: Carry) -> Carry:
-        """Episodes of uniform actions, in all tasks."""
-        everyone = np.arange(len(self.rows))
-        for number in range(self.sizes.rounds):
-            keys = jax.random.split(jax.random.fold_in(self.random_key, number), len(everyone))
-            carry = self._logged(carry, everyone, self._at_random((), self.rows, keys))
+        """Episodes of uniform actions in all tasks, logged until each has its rows, however soon episodes end. Raises
+        StageFailed where physics fails before there is a row."""
+        sizes, everyone = self.sizes, np.arange(len(self.rows))
+        sofar, number = np.full(len(everyone), -1), 0
+        while (lacking := (size := np.asarray(carry.logs.size)) < sizes.random_rows).any():
+            if (stuck := lacking & (size == sofar)).any():
+                name = self.names[int(stuck.argmax())]
+                raise StageFailed(f"task {name}: physics failed in the first step of a random episode", FAILED_HINT)
+            sofar = size
+            for _ in range(sizes.together):
+                keys = jax.random.split(jax.random.fold_in(self.random_key, number), len(everyone))
+                found = self._at_random((), self.rows, keys)
+                found = found._replace(held=jnp.asarray(found.held) & lacking[:, None, None])
+                carry, number = self._logged(carry, everyone, found), number + 1
         return carry
 
     def advance(self, step: int, carry: Carry) -> tuple[Carry, dict[str, Any]]:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pipelines.core.types import transitions
 from tests.toys import data_of, make
 
 
@@ -55,3 +56,27 @@ def test_unequal_logs_give_no_rows_that_they_lack(logs):
     held = {float(logs.reward[task, n]) for task in range(3) for n in range(int(logs.size[task]))}
     assert len(set(np.asarray(logs.size).tolist())) > 1
     assert {float(reward) for reward in np.ravel(batch.row.reward)} <= held
+
+
+@pytest.mark.parametrize("resample", ["episode", "step"])
+def test_first_episodes_may_draw_from_the_prior(logs, resample):
+    """z of the first two is the noise itself, whatever was seen; that of the third is of the posterior of all of it."""
+    policy = {n: make("batch-pearl", prior_episodes=n, resample=resample) for n in (0, 2)}
+    acting = policy[0].acting(jax.jit(policy[0].init)(jax.random.key(0), logs))
+    one = jax.tree.map(lambda leaf: leaf[0], logs)
+
+    def played(algorithm):
+        memory, told = algorithm.policy.begin(acting, jax.random.key(1)), []
+        for episode in range(3):
+            memory = algorithm.policy.start(acting, memory, one.obs[0], jax.random.key(2 + episode))
+            told.append(memory.memory)
+            memory = algorithm.policy.observe(acting, memory, transitions(one, jnp.int32(episode)))
+            told.append(memory.memory)
+        return told, algorithm.policy.latent(acting, memory)
+
+    (exploring, known), (heeding, same) = played(policy[2]), played(policy[0])
+    np.testing.assert_array_equal(known.mean, same.mean)
+    for n in range(4):
+        np.testing.assert_array_equal(exploring[n].z, exploring[n].noise)
+    np.testing.assert_array_equal(exploring[4].z, heeding[4].z)
+    assert (heeding[2].z != heeding[2].noise).any() and (exploring[4].z != exploring[4].noise).any()

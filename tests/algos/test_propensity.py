@@ -109,18 +109,18 @@ def test_effective_sizes_by_hand():
     assert propensity.effective(jnp.full(5, 1e-30)) == pytest.approx(1)
 
 
-def ess_of(new, old):
+def ess_of(new, old, floor=0.0):
     """(ESS over the old rows, mean beta) of a fit on both."""
     x, is_old = np.concatenate([new, old]).astype(np.float32), np.arange(len(new) + len(old)) >= len(new)
     weight, intercept = fitted_parts(x, is_old)
     model = propensity.Logistic(jnp.asarray(weight), jnp.asarray(intercept))
     model = propensity.balanced(model, jnp.float32(len(old)), jnp.float32(len(new)))
-    return tuple(map(float, weighed(model, np.asarray(old, np.float32))))
+    return tuple(map(float, weighed(model, np.asarray(old, np.float32), floor)))
 
 
 @jax.jit
-def weighed(model, rows):
-    found = propensity.beta(propensity.log_odds(model, rows), 50.0, "value", 0.0)
+def weighed(model, rows, floor):
+    found = propensity.beta(propensity.log_odds(model, rows), 50.0, "value", floor)
     return propensity.effective(found), found.mean()
 
 
@@ -134,3 +134,14 @@ def test_alike_and_apart():
     odd = np.array([[-1.0, *[0.0] * 4]])  # one old row lies where the new ones do
     away, mean = ess_of(rows * 0.1 - 8 * np.eye(5)[0], np.concatenate([rows * 0.1 + 8 * np.eye(5)[0], odd * 8]))
     assert away < 0.02
+
+
+def test_without_a_floor_rows_that_are_all_far_away_count_as_many():
+    """Eq. 13 knows no scale: every old row has the same tiny beta, and the ESS is 1; the scripts' floor makes it 0, and
+    leaves batches that are alike as they are."""
+    rows = np.random.default_rng(1).normal(size=(200, 5))
+    new, old = rows * 0.1 - 8 * np.eye(5)[0], rows * 0.1 + 8 * np.eye(5)[0]
+    scaleless, mean = ess_of(new, old)
+    assert scaleless > 0.9 and mean < 0.01
+    assert ess_of(new, old, floor=0.1) == (0, 0)
+    assert ess_of(rows, rows, floor=0.1)[0] > 0.999

@@ -192,7 +192,7 @@ def test_the_proximal_term_holds_what_it_is_to_hold(parts):
 
 def test_rows_of_no_weight_teach_nothing(parts):
     """Where every beta is 0 and nothing pulls, Eq. 19 leaves the actor's and the critics' parameters alone."""
-    adapted, told = rounded(parts, new_updates=0, floor=1e6, clip=1.0, proximal=0.0)
+    adapted, told = rounded(parts, new_updates=0, floor=1e6, clip=20.0, strength=1e-9, proximal=0.0)
     assert (float(told.beta), float(told.ess), far(parts, adapted)) == (0, 0, 0)
 
 
@@ -254,6 +254,15 @@ def test_what_is_said_wins_and_bodies_are_known():
     with pytest.raises(UsageError, match="ant-gaol has no row") as caught:
         as_settled("x/y", body="ant-gaol")
     assert "ant-goal" in caught.value.hint
+
+
+def test_a_floor_above_every_beta_is_refused():
+    """exp(clip) is the most where the logit is clipped, clip where beta is."""
+    assert as_settled("x/y", settings="code", floor=2.7).floor == 2.7
+    for fields in ({"settings": "code", "floor": 2.8}, {"floor": 1.1}, {"clip": 0.05}):
+        with pytest.raises(UsageError, match="above the greatest beta there can be"):
+            as_settled("x/y", **fields)
+    assert as_settled("x/y").floor == 0.1
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------------

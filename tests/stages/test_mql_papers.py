@@ -55,6 +55,31 @@ def test_the_tables_rows(body):
     assert agent.learning_rate == SCRIPTS[body][0]
 
 
+# tasks of an update, context, weight of the KL, whether contexts hold s' (facts 5.2)
+PEARL = {
+    "humanoid-dir": (16, 256, 0.1, False),
+    "halfcheetah-vel": (16, 100, 0.1, False),
+    "ant-fwd-back": (4, 256, 0.1, False),
+    "ant-goal": (10, 256, 1.0, False),
+    "walker-params": (10, 100, 0.1, True),
+    "halfcheetah-dir": (4, 256, 0.1, False),
+}
+
+
+@pytest.mark.parametrize("body", sorted(BODIES))
+def test_pearls_rows(body):
+    """Online four episodes of a task, two of them exploration, at every size; z is drawn once an episode."""
+    config = of(body, algorithm="pearl")
+    agent = config.agent
+    found = agent.tasks_per_update, agent.context_size, agent.kl_weight, agent.context_next_obs
+    assert found == PEARL[body]
+    for preset in ("tiny", "small", "paper"):
+        config = resolve(OnlineConfig, PRESETS["online"][preset], {"family": f"{body}/mql", "algorithm": "pearl"})
+        assert (config.trial_episodes, config.agent.prior_episodes, config.agent.resample) == (4, 2, "episode")
+    assert of(body, algorithm="pearl", trial_episodes=1).trial_episodes == 1
+    assert of(body, algorithm="pearl", agent={"prior_episodes": 0}).agent.prior_episodes == 0
+
+
 @pytest.mark.parametrize("body", sorted(BODIES))
 def test_td3_differs_in_the_context_alone(body):
     mql, td3 = of(body).agent, of(body, algorithm="td3").agent

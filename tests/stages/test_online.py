@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipelines.core.configs.base import resolve
-from pipelines.core.errors import UsageError, WrongKind
+from pipelines.core.errors import StageFailed, UsageError, WrongKind
 from pipelines.core.types import Log, Transition, memoryless, transitions
 from pipelines.rollouts.exploring import Explored, explore
 from pipelines.stages import online
@@ -114,6 +114,39 @@ def test_a_log_and_the_policy_that_made_it(made):
     assert [row["updates"] for _, row in made.told] == [5, 25, 28, 31]
     assert sorted({int(n) for log in logs for n in log.behaviour}) == [0, 5, 25, 28, 31]
     assert made.log.card.extra["online"] == {"updates": 31, "chosen": "mql"}
+
+
+def test_each_task_has_its_random_rows_however_soon_episodes_end(monkeypatch):
+    """Uniform actions reach 0.6 after one step or some: episodes of one row or more, until each of three tasks has its
+    20 of 60 rows, and not one episode more."""
+    monkeypatch.setattr(registry, "find", lambda name, **more: line(num_tasks=3, horizon=12, ends_at=0.6))
+    few = {"family": "line/toy", "algorithm": "td3", "random_steps": 60, "iterations": 1, "block_iterations": 1}
+    made = run("online", {}, few, {"updates": 1})
+    for log in (log_of(made, task) for task in range(3)):
+        size = int(log.size)
+        random = np.flatnonzero(log.behaviour[:size] == 0)
+        starts = np.flatnonzero(log.step[:size] == 0)
+        last = starts[starts < len(random)].max()
+        assert last < 20 <= len(random) and len(starts) > 7
+        assert (np.diff(log.episode[:size]) >= 0).all() and log.terminal[:size].any()
+        rows = transitions(log, np.arange(size))
+        np.testing.assert_array_equal(rows.obs[starts, 0] < 0.6, True)
+
+
+def test_a_simulator_that_fails_at_once_is_named(monkeypatch):
+    family = line(num_tasks=2)
+    monkeypatch.setattr(registry, "find", lambda name, **more: family)
+    monkeypatch.setattr(online, "explore", lambda *args: nothing_held(explore(*args)))
+    with pytest.raises(StageFailed, match="physics failed in the first step"):
+        run("online", {}, {"family": "line/toy", "algorithm": "td3", "iterations": 1, "block_iterations": 1})
+
+
+def nothing_held(play):
+    def played(*args):
+        found = play(*args)
+        return found._replace(held=jnp.zeros_like(found.held))
+
+    return played
 
 
 def test_rewards_are_the_familys(made):

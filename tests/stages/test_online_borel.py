@@ -106,8 +106,8 @@ def test_others_logs_are_as_long_as_before():
         )
         for name in ("mql", "borel")
     )
-    assert (mql.random_length, mql.rounds) == (5, 10)
-    assert (borel.random_length, borel.rounds) == (20, 4)
+    assert (mql.random_length, mql.random_rows, mql.together) == (5, 50, 1)
+    assert (borel.random_length, borel.random_rows, borel.together) == (20, 50, 4)
 
 
 def test_every_body_has_its_rows():

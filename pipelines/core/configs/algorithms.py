@@ -116,6 +116,9 @@ class PearlConfig(SoftConfig):
     scale_reward: bool = later(
         True, description="critics learn rewards divided by their deviation on the logs; false: by reward_scale"
     )
+    prior_episodes: int = later(
+        0, ge=0, description="first episodes of a task whose z is drawn from the prior, whatever has been seen by then"
+    )
 
 
 class TimeConfig(Config):
@@ -181,7 +184,7 @@ class MbmlConfig(Config):
         "reward", description="units of the value whose squared error counts: as they are, or of deviation 1"
     )
     prior_factor: bool = Field(False, description="posteriors count N(0, I) among their factors")
-    min_variance: float = Field(1e-7, gt=0, description="of a transition's factor; 1e-7 in the code")
+    min_variance: float = later(1e-7, gt=0, description="of a transition's factor; 1e-7 in the code")
     resample: Literal["episode", "step"] = Field(
         "episode", description="z is drawn at the start of an episode, or follows the posterior at every step"
     )

@@ -12,13 +12,17 @@ from pipelines.core.errors import UsageError
 from pipelines.core.families import entry_of
 
 TRIAL_EPISODES = 2  # of BOReL's trials, where nobody says
+# what PEARL does online unless told otherwise: explore a task for two episodes, then two with what they showed
+ASKED: dict[str, dict[str, Any]] = {
+    "pearl": {"trial_episodes": 4, "agents": {"pearl": {"resample": "episode", "prior_episodes": 2}}}
+}
 
 
 class OnlineConfig(AgentConfig):
     """Iterations: some updates on all that was seen, then some episodes of tasks drawn at random.
 
     A layer may hold `papers`, `paper` and `bodies` as those of `collect` may. BOReL learns from trials of
-    `trial_episodes`, which are its belief's too.
+    `trial_episodes`, which are its belief's too; PEARL has four, two of them exploration, unless told otherwise.
     """
 
     AGENTS: ClassVar[dict[str, type[Config]]] = {
@@ -32,7 +36,9 @@ class OnlineConfig(AgentConfig):
     family: str = "point-semicircle/spread"
     algorithm: Literal["mql", "td3-context", "td3", "pearl", "borel"] = "mql"
     num_tasks: int | None = Field(None, ge=1, description="training tasks, from the first; None: all of them")
-    random_steps: int = Field(1_500, ge=1, description="uniform actions at the start, at least so many in all tasks")
+    random_steps: int = Field(
+        1_500, ge=1, description="uniform actions at the start, at least so many in all tasks, each its share"
+    )
     random_length: int | None = Field(
         None,
         ge=1,
@@ -59,7 +65,7 @@ class OnlineConfig(AgentConfig):
         chosen = choose_collector(data.get("papers"), data.get("paper"), family, "row")
         bodies = data.get("bodies", {})
         found = merge(chosen, bodies.get(body_of(family), bodies.get("", {})), own)
-        return of_trials(found) if found.get("algorithm") == "borel" else found
+        return merge(ASKED.get(found.get("algorithm", ""), {}), of_trials(found))
 
     @model_validator(mode="after")
     def _fits(self) -> "OnlineConfig":
@@ -72,8 +78,10 @@ class OnlineConfig(AgentConfig):
 
 
 def of_trials(data: dict[str, Any]) -> dict[str, Any]:
-    """BOReL's layers, merged: as many episodes in the trials that are played as in those of the belief. Raises
+    """The layers, merged; BOReL's have as many episodes in the trials that are played as in those of the belief. Raises
     UsageError where two numbers are said."""
+    if data.get("algorithm") != "borel":
+        return data
     agent = merge(data.get("agents", {}).get("borel", {}), data.get("agent", {}))
     wanted, believed = data.get("trial_episodes"), agent.get("belief", {}).get("trial_episodes")
     if None not in (wanted, believed) and wanted != believed:
