@@ -1,7 +1,7 @@
 """How much sooner one learning curve is where another ends, with an interval from resampled pairs of curves.
 
 Fine-tuning's number in MBML (section 5.3), made one of several seeds: curves are averaged over seeds and tasks, then
-compared. Both curves of a seed and a task are drawn together, so that what makes a task hard does not count as a
+compared. A seed is drawn whole, both its curves in all tasks, so that what makes a task hard does not count as a
 difference. jax-free; S seeds, K points of a curve, T tasks, R replicates.
 """
 
@@ -39,15 +39,15 @@ def first(steps: Array, curves: Array, level: Array) -> Array:
 def weights(num_seeds: int, num_tasks: int, seed: int, replicates: int) -> Array:
     """How often each pair counts in each resample, summing to 1. [R, S, T]
 
-    Seeds are drawn with replacement within each task; of one seed, tasks are.
+    Seeds are drawn with replacement, with all their tasks; of one seed, tasks are.
     """
     rng = np.random.default_rng(seed)
     if num_seeds == 1:
         chosen = rng.integers(num_tasks, size=(replicates, num_tasks))
         counts = (chosen[..., None] == np.arange(num_tasks)).sum(1)[:, None]
     else:
-        chosen = rng.integers(num_seeds, size=(replicates, num_seeds, num_tasks))
-        counts = (chosen[:, :, None] == np.arange(num_seeds)[:, None]).sum(1)
+        chosen = rng.integers(num_seeds, size=(replicates, num_seeds))
+        counts = np.repeat((chosen[..., None] == np.arange(num_seeds)).sum(1)[..., None], num_tasks, -1)
     return counts / (num_seeds * num_tasks)
 
 

@@ -1,7 +1,10 @@
 """How scores of several training seeds become one number and an honest interval.
 
-The interquartile mean and the stratified percentile bootstrap of Agarwal et al. 2021 (arXiv:2108.13264): tasks are the
-strata, and seeds are drawn with replacement within each task. jax-free; S seeds, T tasks, R replicates.
+The interquartile mean and the stratified percentile bootstrap of Agarwal et al. 2021 (arXiv:2108.13264), tasks being the
+strata. Differs: they have runs that know nothing of each other on each task, and draw those of each task apart. Here one
+policy plays all tasks of a seed, so that a seed is drawn whole, with all its tasks, and counts as the mean over them: a
+seed that failed is not thinned out among tasks, nor is a task that nobody solves cut off as an outlier. jax-free; S
+seeds, T tasks, R replicates.
 """
 
 import math
@@ -63,7 +66,8 @@ def iqm(scores: Array, axis: int = -1) -> Array:
 
 
 def bootstrap(scores: Array, seed: int = 0, replicates: int = REPLICATES) -> Array:
-    """The IQM of `replicates` stratified resamples. [S, T] -> [R]. Each task draws its own S seeds."""
+    """The IQM of `replicates` stratified resamples. [S, T] -> [R]. Each task draws its own S seeds: for agents that learn
+    one task each."""
     num_seeds, num_tasks = scores.shape
     drawn = np.random.default_rng(seed).integers(num_seeds, size=(replicates, num_seeds, num_tasks))
     resampled = np.take_along_axis(scores[None], drawn, axis=1)
@@ -71,23 +75,23 @@ def bootstrap(scores: Array, seed: int = 0, replicates: int = REPLICATES) -> Arr
 
 
 def interval(scores: Array, seed: int = 0, replicates: int = REPLICATES, level: float = LEVEL) -> Interval:
-    """IQM over seeds (and tasks) with its percentile interval. `scores` is [S] or [S, T].
+    """IQM over seeds with its percentile interval. `scores` is [S], or [S, T], of which it takes the means over tasks.
 
     One seed has no interval: low and high are NaN. A score that is not finite makes everything NaN, for a statistic
     over the rest would quietly be one of fewer runs. Raises ValueError without scores.
     """
     table = np.asarray(scores, float)
-    table = table[:, None] if table.ndim == 1 else table
     if table.size == 0:
         raise ValueError("no scores to summarise")
-    if not np.isfinite(table).all():
-        return Interval(math.nan, math.nan, math.nan, len(table))
-    point = float(iqm(table.ravel()))
-    if len(table) == 1:
+    each = table.reshape(len(table), -1).mean(1)
+    if not np.isfinite(each).all():
+        return Interval(math.nan, math.nan, math.nan, len(each))
+    point = float(iqm(each))
+    if len(each) == 1:
         return Interval(point, math.nan, math.nan, 1)
     tail = (1 - level) / 2
-    low, high = np.quantile(bootstrap(table, seed, replicates), [tail, 1 - tail])
-    return Interval(point, float(low), float(high), len(table))
+    low, high = np.quantile(bootstrap(each[:, None], seed, replicates), [tail, 1 - tail])
+    return Interval(point, float(low), float(high), len(each))
 
 
 def band(curves: Array, seed: int = 0) -> tuple[Array, Array, Array]:

@@ -1,7 +1,7 @@
 """One method held against each other one, seed by seed: the IQM of the differences with its bootstrap interval. No jax.
 
 Methods of one seed learned from the same logs, so that what the logs are worth is in both and cancels. Differences are
-of scores, or of returns where a family has no oracle; tasks are the strata, as everywhere. S seeds, T tasks.
+of scores, or of returns where a family has no oracle, each seed's the mean over its tasks. S seeds, T tasks.
 """
 
 import math
@@ -66,7 +66,7 @@ def blocks(found: Sequence[Difference]) -> Iterator[tuple[str, str, list[list[st
     for title in dict.fromkeys(one.section.title for one in found):
         of = [one for one in found if one.section.title == title]
         what = "scores" if of[0].section.scored else "returns"
-        caption = f"{title}: differences of {what}, paired by training seed (IQM, 95% stratified bootstrap)."
+        caption = f"{title}: differences of {what}, paired by training seed (IQM, 95% bootstrap)."
         yield f"{of[0].method.label} against the others, seed by seed", caption, _grid(of)
 
 

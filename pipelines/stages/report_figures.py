@@ -128,7 +128,7 @@ def _scores(prefix: str, config: ReportConfig, section: Section) -> Iterator[Pic
         point, low, high, _ = np.array([*row.score, row.overall][: len(section.tasks) if many else None]).T
         dots.append(figures.Dots(shown(row), hue(config, section.rows, row.label), point, low, high))
     ceiling = section.references.get("ceiling", (np.full(len(section.tasks), np.nan), None))[0]
-    text = f"Dots: IQM over training seeds; bars: 95% stratified-bootstrap interval, where n > 1. {_counts(section)}"
+    text = f"Dots: IQM over training seeds; bars: 95% bootstrap interval, where n > 1. {_counts(section)}"
     if many:
         image = figures.profile(dots, section.tasks, ceiling)
     else:

@@ -158,7 +158,7 @@ def _number(value: float, digits: int) -> str:
 def caption(tuned: Sequence[Tuned]) -> str:
     """What the numbers are, and over what they were resampled."""
     drawn = dict.fromkeys(found.drawn for one in tuned for found in one.reached.values())
-    over = " or ".join({"seeds": "seeds within tasks", "tasks": "tasks (one seed)"}[one] for one in drawn)
+    over = " or ".join({"seeds": "seeds, with all their tasks", "tasks": "tasks (one seed)"}[one] for one in drawn)
     return f"{CAPTION}: {over}." if over else f"{CAPTION}."
 
 

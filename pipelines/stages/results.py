@@ -154,7 +154,7 @@ class Row:
 
     @cached_property
     def overall(self) -> Interval:
-        """Over all tasks, seeds resampled within each."""
+        """Over seeds, each the mean over its tasks."""
         return interval(self.scores)
 
     @cached_property

@@ -220,7 +220,7 @@ def caption(section: Section) -> str:
     p = section.protocol
     several = any(row.n > 1 for row in section.rows)
     what = "score (0 random, 1 oracle)" if section.scored else "return (this family has no oracle, hence no scores)"
-    bounds = " with its 95% stratified-bootstrap interval" if several else "; one seed gives no interval"
+    bounds = " with its 95% bootstrap interval" if several else "; one seed gives no interval"
     span = " (least to greatest seed)" if several else ""
     return (
         f"{p['protocol']}, horizon {p['horizon']}; {what}: IQM over n training seeds of the mean over {p['episodes']} "

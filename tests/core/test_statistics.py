@@ -22,22 +22,31 @@ def test_iqm_by_hand():
 def test_tasks_are_strata():
     """Tasks that differ and seeds that do not: only a resample that mixed tasks would vary."""
     scores = np.tile([0.0, 0.2, 1.0], (5, 1))
-    assert interval(scores)[:3] == pytest.approx((1 / 3, 1 / 3, 1 / 3))
+    assert interval(scores)[:3] == pytest.approx((0.4, 0.4, 0.4))
     assert np.ptp(bootstrap(scores)) == 0
     assert np.ptp(bootstrap(scores.reshape(-1, 1))) > 0.1  # the control: strata ignored
 
 
-def test_seeds_are_resampled_within_each_task():
-    """Against a slow bootstrap in plain Python with its own random numbers."""
+def test_a_seed_is_drawn_whole():
+    """Against a slow bootstrap in plain Python with its own random numbers. The control: a seed that fails in every
+    task is one run of five and makes the interval wide; drawn task by task it would hide among the others."""
     rng = np.random.default_rng(3)
     scores = rng.normal(size=(5, 3)) + np.array([0, 2, 5])
-    slow = []
-    for _ in range(2000):
-        drawn = [[scores[rng.integers(5), task] for task in range(3)] for _ in range(5)]
-        slow.append(stats.trim_mean(np.ravel(drawn), 0.25))
+    scores[4] -= 10
+    slow = [stats.trim_mean([scores[rng.integers(5)].mean() for _ in range(5)], 0.25) for _ in range(2000)]
     found = interval(scores)
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(slow, [0.025, 0.975])), abs=0.12)
-    assert found.point == pytest.approx(stats.trim_mean(scores.ravel(), 0.25))
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(slow, [0.025, 0.975])), abs=0.4)
+    assert found.point == pytest.approx(stats.trim_mean(scores.mean(1), 0.25))
+    apart = np.quantile(bootstrap(scores), [0.025, 0.975])
+    assert found.high - found.low > 1.3 * np.ptp(apart)
+
+
+def test_a_task_that_nobody_solves_counts():
+    """Of eight tasks one is failed by all seeds: a trimmed mean over seeds and tasks would not see it."""
+    scores = np.ones((4, 8))
+    scores[:, 0] = -1.0
+    assert interval(scores).point == pytest.approx(0.75)
+    assert iqm(scores.ravel()) == 1
 
 
 def test_interval_covers_the_truth_about_as_often_as_it_says():
@@ -48,7 +57,7 @@ def test_interval_covers_the_truth_about_as_often_as_it_says():
 
 
 def test_same_scores_same_interval():
-    scores = np.random.default_rng(1).normal(size=(5, 3))
+    scores = np.random.default_rng(1).normal(size=(20, 3))
     assert interval(scores) == interval(scores)
     assert interval(scores, seed=1).low != interval(scores, seed=2).low
 

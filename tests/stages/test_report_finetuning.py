@@ -68,7 +68,7 @@ def test_of_one_seed_it_is_what_the_stage_says():
     assert 1 - one.share(LABEL, False).point == pytest.approx(saved)
     assert one.reached[LABEL].drawn == "tasks"
     assert "tasks (one seed)" in report_finetuning.caption([one])
-    assert "seeds within tasks" in report_finetuning.caption(report_finetuning.gather([tuned(0), tuned(1)]))
+    assert "seeds, with all their tasks" in report_finetuning.caption(report_finetuning.gather([tuned(0), tuned(1)]))
 
 
 def test_a_line_for_each_arm_in_every_table():
