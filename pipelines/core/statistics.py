@@ -1,10 +1,10 @@
 """How scores of several training seeds become one number and an honest interval.
 
-The interquartile mean and the stratified percentile bootstrap of Agarwal et al. 2021 (arXiv:2108.13264), tasks being the
-strata. Differs: they have runs that know nothing of each other on each task, and draw those of each task apart. Here one
-policy plays all tasks of a seed, so that a seed is drawn whole, with all its tasks, and counts as the mean over them: a
-seed that failed is not thinned out among tasks, nor is a task that nobody solves cut off as an outlier. jax-free; S
-seeds, T tasks, R replicates.
+The interquartile mean and the stratified percentile bootstrap of Agarwal et al. 2021 (arXiv:2108.13264), tasks being
+the strata. Differs: they have runs that know nothing of each other on each task, and draw those of each task apart.
+Here one policy plays all tasks of a seed, so that a seed is drawn whole, with all its tasks, and counts as the mean
+over them: a seed that failed is not thinned out among tasks, nor is a task that nobody solves cut off as an outlier.
+jax-free; S seeds, T tasks, R replicates.
 """
 
 import math
@@ -66,8 +66,8 @@ def iqm(scores: Array, axis: int = -1) -> Array:
 
 
 def bootstrap(scores: Array, seed: int = 0, replicates: int = REPLICATES) -> Array:
-    """The IQM of `replicates` stratified resamples. [S, T] -> [R]. Each task draws its own S seeds: for agents that learn
-    one task each."""
+    """The IQM of `replicates` stratified resamples. [S, T] -> [R]. Each task draws its own S seeds: for agents that
+    learn one task each."""
     num_seeds, num_tasks = scores.shape
     drawn = np.random.default_rng(seed).integers(num_seeds, size=(replicates, num_seeds, num_tasks))
     resampled = np.take_along_axis(scores[None], drawn, axis=1)
