@@ -1,0 +1,49 @@
+"""MBML's recipes, as each preset makes them: what is held against MBML differs from it in what it is without, alone."""
+
+import functools
+
+import pytest
+
+from omrl_cli.recipe import jobs_of
+from pipelines.core.configs.base import flatten
+from pipelines.core.recipe import load
+
+BODIES = ("umaze-goal", "halfcheetah-vel", "ant-dir", "ant-goal", "humanoid-dir", "walker-params")
+PRESETS = ("tiny", "small", "paper")
+ABLATIONS = {
+    "neither": {"agent.relabel": "none", "agent.triplet": False},
+    "no-triplet": {"agent.triplet": False},
+    "no-relabelling": {"agent.relabel": "none"},
+    "no-ensemble": {},  # its rows are
+    "margin-0": {"agent.margin": 0.0},
+    "margin-4": {"agent.margin": 4.0},
+    "margin-8": {"agent.margin": 8.0},
+}
+
+
+@functools.cache
+def configs(recipe, preset):
+    """Step -> its config, as it would run."""
+    return {job.step: job.order.config for job in jobs_of(load(recipe), preset, [0], None)}
+
+
+def differences(recipe, preset, step, other):
+    """Field -> its value in `step`, of those that `other` has otherwise."""
+    mine, theirs = (dict(flatten(configs(recipe, preset)[name])) for name in (step, other))
+    return {name: mine.get(name) for name in {**mine, **theirs} if mine.get(name) != theirs.get(name)}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("body", BODIES)
+def test_an_ablation_is_mbml_but_for_what_it_is_without(body, preset):
+    """The same updates, nets and batches above all; played alike."""
+    name = f"mbml-ablations-{body}"
+    steps = load(name).steps
+    extra = {"ground-truth": {"agent.relabel": "known"}} if "ground-truth" in steps else {}
+    for step, fields in (ABLATIONS | extra).items():
+        assert differences(name, preset, step, "mbml") == fields, step
+        played = set(differences(name, preset, f"eval-{step}", "eval-mbml"))
+        assert played <= {"label", "curve_episodes", "curve_points"}, step
+    rows = {step: steps[step].inputs.get("relabelled") for step in ABLATIONS}
+    apart = {"neither": None, "no-relabelling": None, "no-ensemble": "single"}
+    assert rows == dict.fromkeys(ABLATIONS, "relabelled") | apart
