@@ -47,3 +47,15 @@ def test_an_ablation_is_mbml_but_for_what_it_is_without(body, preset):
     rows = {step: steps[step].inputs.get("relabelled") for step in ABLATIONS}
     apart = {"neither": None, "no-relabelling": None, "no-ensemble": "single"}
     assert rows == dict.fromkeys(ABLATIONS, "relabelled") | apart
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("body", BODIES)
+def test_one_net_is_the_ensemble_less_its_members(body, preset):
+    """As long and as fast learned, and held to the same threshold; of the dynamics, too, where those differ. It is the
+    same artifact on both pages."""
+    fields = {"model.members": 1} | ({"transition.members": 1} if body == "walker-params" else {})
+    for name in (f"mbml-ablations-{body}", f"mbml-figures-{body}"):
+        assert differences(name, preset, "single", "relabelled") == fields
+        assert configs(name, preset)["single"].threshold is not None
+        assert load(name).steps["single"].inputs == {"log": "log"}
