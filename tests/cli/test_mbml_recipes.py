@@ -59,3 +59,20 @@ def test_one_net_is_the_ensemble_less_its_members(body, preset):
         assert differences(name, preset, "single", "relabelled") == fields
         assert configs(name, preset)["single"].threshold is not None
         assert load(name).steps["single"].inputs == {"log": "log"}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("body", BODIES)
+def test_ddpg_learns_as_long_as_the_teachers_beside_it(body, preset):
+    """And at their targets' rate; what else differs are nets that only BCQ has, and its published sizes."""
+    name = f"mbml-figures-{body}"
+    mine, theirs = (configs(name, preset)[step] for step in ("ddpg", "teachers"))
+    assert (mine.algorithm, theirs.algorithm) == ("ddpg", "bcq")
+    apart = {field.partition(".")[0] for field in differences(name, preset, "ddpg", "teachers")}
+    assert apart == {"algorithm", "agent"}
+    assert mine.agent.target_rate == theirs.agent.target_rate
+    if preset != "paper":
+        assert (mine.agent.hidden, mine.agent.batch_size) == (theirs.agent.hidden, theirs.agent.batch_size)
+    wanted = {"tiny": 40, "small": 8_000, "paper": 50_000 if body in ("umaze-goal", "halfcheetah-vel") else None}
+    assert wanted[preset] in (None, mine.updates)
+    assert load(name).steps["ddpg"].inputs == {"log": "log"}
