@@ -76,3 +76,15 @@ def test_ddpg_learns_as_long_as_the_teachers_beside_it(body, preset):
     wanted = {"tiny": 40, "small": 8_000, "paper": 50_000 if body in ("umaze-goal", "halfcheetah-vel") else None}
     assert wanted[preset] in (None, mine.updates)
     assert load(name).steps["ddpg"].inputs == {"log": "log"}
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_the_probe_is_asked_where_rewards_tell_tasks_apart(body):
+    """Walkers differ in their bodies alone."""
+    asked = {
+        step.inputs.get("probe")
+        for kind in ("", "ablations-")
+        for step in load(f"mbml-{kind}{body}").steps.values()
+        if step.stage == "eval"
+    }
+    assert asked == {None if body == "walker-params" else "log"}
