@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.core.errors import UsageError
 from pipelines.core.statistics import band, interval
 from pipelines.figures import Band, Dots
 from pipelines.figures.panels import Line, Panel, Rungs, curves, ladder
@@ -201,11 +202,9 @@ def mbml_6(given: Given) -> Found:
 
 
 def mbml_7(given: Given) -> Found:
-    """Errors of learned rewards on other tasks' rows, of an ensemble and of single nets."""
-    families: dict[str, list[Any]] = {}
-    for artifact in given.relabelled:
-        if artifact.card.extra["reward"] == "model":
-            families.setdefault(artifact.card.extra["family"], []).append(artifact)
+    """Errors of learned rewards on other tasks' rows, of an ensemble and of single nets. Raises UsageError for two of
+    one seed."""
+    families = _learned(given.relabelled)
     panels = []
     for family, found in families.items():
         if dots := list(_errors(found)):
@@ -220,6 +219,24 @@ def mbml_7(given: Given) -> Found:
         "those on which the ensemble agrees. Means over tasks; IQM and 95% bootstrap interval over seeds, where n > 1."
     )
     return Found("Figure 7", picture("figure-7", "Figure 7", text, ladder(panels)), lacks=lacks)
+
+
+def _learned(relabelled: Sequence[Any]) -> dict[str, list[Any]]:
+    """Family -> those with learned rewards, the same one twice counts once. Raises UsageError for two of one seed."""
+    families: dict[str, list[Any]] = {}
+    seen: dict[tuple[str, int, int], str] = {}
+    for card_id, artifact in {one.card.id: one for one in relabelled}.items():
+        card = artifact.card
+        if card.extra["reward"] != "model":
+            continue
+        family, members = card.extra["family"], _members(artifact)
+        if other := seen.get((family, members, card.seed)):
+            nets = f"ensembles of {members}" if members > 1 else "single nets"
+            cause = f"{other} and {card_id} are both {nets}, seed {card.seed}, on {family}"
+            raise UsageError(cause, "leave one out of --relabelled")
+        seen[family, members, card.seed] = card_id
+        families.setdefault(family, []).append(artifact)
+    return families
 
 
 def _members(artifact: Any) -> int:

@@ -220,7 +220,10 @@ def relabelling(members, seed, error, passed=None, family="umaze-goal/mbml-m", r
         "reward_deviation": np.array([2.0, 4.0]),
     }
     card = SimpleNamespace(
-        id=f"{members} {seed}", extra={"family": family, "reward": reward}, config={"model": {"members": members}}
+        id=f"{members} {seed} {family} {error}",
+        seed=seed,
+        extra={"family": family, "reward": reward},
+        config={"model": {"members": members}},
     )
     return Stored(card, arrays)
 
@@ -245,6 +248,20 @@ def test_figure_7_has_the_errors_in_deviations(drawn):
     assert line == "Figure 7 lacks one without an ensemble (omrl relabel --set model.members=1)"
     unknown = [relabelling(20, 0, np.nan), relabelling(20, 1, 0.1, reward="known")]
     assert "left out" in found("mbml", [], relabelled=unknown)["Figure 7"].lines[0]
+
+
+def test_figure_7_counts_seeds_and_not_artifacts(drawn):
+    """One that is given twice is one; two of one seed are a choice of the user's."""
+    logs = [relabelling(20, seed, 0.1 * (1 + seed)) for seed in SEEDS]
+    found("mbml", [], relabelled=[*logs, logs[1], logs[0]])
+    labels = [dot.label for dot in drawn[0][0].dots]
+    assert labels == ["ensemble of 20, all rows (n=3)", "ensemble of 20, rows that pass (n=3)"]
+    elsewhere = [relabelling(1, 0, 0.3), relabelling(20, 0, 0.3, family="ant-goal/mbml")]
+    known = relabelling(20, 0, 0.9, reward="known")
+    assert len(found("mbml", [], relabelled=[*logs, *elsewhere, known])["Figure 7"].pictures) == 1
+    with pytest.raises(UsageError, match="both ensembles of 20, seed 2, on umaze-goal/mbml-m") as caught:
+        found("mbml", [], relabelled=[*logs, relabelling(20, 2, 0.7)])
+    assert caught.value.hint == "leave one out of --relabelled"
 
 
 def test_figure_8_is_that_of_fine_tuning():
