@@ -91,7 +91,7 @@ def mbml_2(given: Given) -> Found:
     """The distillation's Q loss, and the return of what it makes beside that of each task's own policy, both on
     training tasks."""
     neither, teachers = given.config.label_of("neither"), given.config.label_of("teachers")
-    panels, used = [], []
+    panels, used, below = [], [], []
     for section in given.of("train"):
         row, own = section.row(neither), section.row(teachers)
         loss = losses_of(given, row) if row else None
@@ -99,19 +99,29 @@ def mbml_2(given: Given) -> Found:
         if row is None or own is None or loss is None or line is None:
             continue
         used.append(section)
+        level = level_of(given, own)
+        below.append(bool(line.band.point[-1] < level.point))
         title = f"{section.family}\n"
         panels.append(Panel(f"{title}distillation", [loss], (), "updates", "loss of Q", log=True))
-        panels.append(Panel(f"{title}training tasks", [line], [level_of(given, own)], "updates"))
+        panels.append(Panel(f"{title}training tasks", [line], [level], "updates"))
     if panels:
         text = (
-            f"The loss of the distilled value falls, and yet {neither} (one policy of all tasks) returns less on the "
-            f"training tasks than {teachers}, each task's own policy (dashed). {of_all(used)}."
+            f"The loss of the distilled value, and the return on the training tasks of {neither}, one policy of all "
+            f"tasks, beside that of {teachers}, each task's own (dashed): {_ends(neither, teachers, below)}. "
+            f"{of_all(used)}."
         )
         return Found("Figure 2", picture("figure-2", "Figure 2", text, curves(panels)))
     there = {row.label for section in given.of("train") for row in section.rows}
     lacks = [given.wanted(one, "train", "omrl eval --split train") for one in (neither, teachers) if one not in there]
     lacks += [] if given.policies else [f"the meta-policy of {neither!r} (--policies REF), whose loss it draws"]
     return Found("Figure 2", lacks=tuple(lacks or [f"a meta-policy that is the one of {neither!r}, and its curve"]))
+
+
+def _ends(one: str, other: str, below: Sequence[bool]) -> str:
+    """Where `one` ends, by what is drawn of each family."""
+    if all(below):
+        return f"{one} ends below {other}"
+    return f"{one} ends below {other} in {sum(below)} of {len(below)}" if any(below) else f"{one} ends no lower"
 
 
 def losses_of(given: Given, row: Row, name: str = "q_loss") -> Line | None:

@@ -120,7 +120,7 @@ def test_figure_2_of_time_is_on_the_page_already():
 # ---- MBML ------------------------------------------------------------------------------------------------------------
 
 
-def policy(seed, losses):
+def policy(seed, losses, name="meta"):
     """A meta-policy that told its losses, the last before a torn line."""
     rows = [json.dumps({"step": step, "q_loss": loss, "kl": 1}) for step, loss in losses.items()]
 
@@ -129,7 +129,7 @@ def policy(seed, losses):
             assert name == "metrics.jsonl"
             return SimpleNamespace(read_text=lambda: "\n".join([*rows, json.dumps({"step": 9, "other": 1})]))
 
-    return Told(SimpleNamespace(id=f"meta {seed}"), {})
+    return Told(SimpleNamespace(id=f"{name} {seed}"), {})
 
 
 def test_figure_2_of_mbml(drawn):
@@ -147,6 +147,24 @@ def test_figure_2_of_mbml(drawn):
     (level,) = right.levels
     assert level.label == "BCQ"
     assert level.point == pytest.approx(interval(np.array([run.tree["returns"].mean() for run in teachers])).point)
+
+
+def test_figure_2_of_mbml_says_who_ends_lower_as_it_is_drawn(drawn):
+    well, badly = toward(0.3), blind((0.0, -9.0))
+
+    def told(families):
+        """Of (Neither's agent, the teachers') on each."""
+        reports, policies = [], []
+        for place, (mine, theirs) in families.items():
+            reports += runs("Neither", split="train", family=place, agent=mine, parent=place)
+            reports += runs("BCQ", split="train", family=place, agent=theirs)
+            policies += [policy(seed, {500: 4.0, 1000: 1.0}, place) for seed in SEEDS]
+        return found("mbml", reports, policies)["Figure 2"].pictures[0].caption
+
+    assert "(dashed): Neither ends below BCQ. " in told({"ant-dir/mbml": (badly, well)})
+    assert "(dashed): Neither ends no lower. " in told({"ant-dir/mbml": (well, badly)})
+    both = {"ant-dir/mbml": (badly, well), "ant-goal/mbml": (well, badly)}
+    assert "Neither ends below BCQ in 1 of 2. " in told(both)
 
 
 def test_figure_2_of_mbml_lacks(drawn):
