@@ -203,6 +203,40 @@ def test_figure_4_has_a_panel_for_each_family(drawn):
     assert line.startswith("Figure 4 lacks an evaluation labelled 'batch PEARL' on test tasks")
 
 
+def test_captions_count_the_seeds_that_are_drawn(drawn):
+    """Not those of other rows of the section, nor of runs without a curve; what is over fewer than another is said."""
+    reports = [*runs("MBML"), *runs("contextual BCQ", (0, 1)), *runs("something else", range(5))]
+    one = found("mbml", reports)["Figure 4"]
+    assert one.pictures[0].caption.endswith("IQM and 95% bootstrap interval over n = 2 to 3 training seeds.")
+    where = "on point-semicircle/time, test tasks"
+    assert one.lacks[1:] == (f"1 of 3 seeds of the curve of 'contextual BCQ' {where}",)
+    torn = [*runs("MBML", (0,)), *runs("MBML", (1, 2), snapshots=0), *runs("contextual BCQ", (0,))]
+    one = found("mbml", [*torn, *runs("something else")])["Figure 4"]
+    assert one.pictures[0].caption.endswith("One training seed, no interval.")
+    assert one.lacks[1:] == (
+        f"2 of 3 seeds of the curve of 'MBML' {where}",
+        f"2 of 3 seeds of the curve of 'contextual BCQ' {where}",
+    )
+    one = found("mbml", [*runs("MBML"), *runs("Neither", (0,)), *runs("something else", range(5))])["Figure 6"]
+    assert "n = 1 to 3 training seeds" in one.pictures[0].caption
+    assert one.lacks[1:] == (f"2 of 3 seeds of 'Neither' {where}",)
+    one = found("mbml", [*runs("DDPG", (0, 1), "train"), *runs("MBML", (0,), "train"), *reports])["Figure 5"]
+    assert "n = 1 to 2 training seeds" in one.pictures[0].caption
+    assert one.lacks == ("1 of 2 seeds of 'MBML' on point-semicircle/time, train tasks",)
+    one = found("time", [*runs("tiMe"), *runs("SAC from scratch", (0,)), *runs("something else", range(5))])["Figure 3"]
+    assert "n = 1 to 3 training seeds" in one.pictures[0].caption
+    assert one.lacks == (f"2 of 3 seeds of the curve of 'SAC from scratch' {where}",)
+
+
+def test_a_loss_of_fewer_seeds_than_were_evaluated_is_said(drawn):
+    neither, teachers = runs("Neither", split="train", parent="meta"), runs("BCQ", split="train")
+    one = found("mbml", [*neither, *teachers], [policy(seed, {500: 4.0}) for seed in (0, 2)])["Figure 2"]
+    assert "over n = 2 to 3 training seeds" in one.pictures[0].caption
+    where = "on point-semicircle/time, train tasks"
+    assert one.lacks == (f"1 of 3 seeds of the loss of 'Neither' {where} (--policies REF)",)
+    np.testing.assert_array_equal(drawn[0][0].lines[0].band.point, [4.0])
+
+
 def test_figure_5_has_the_learner_and_the_method(drawn):
     ddpg, method = runs("DDPG", split="train", agent=blind((3, 3))), runs("MBML", split="train")
     assert found("mbml", [*ddpg, *method])["Figure 5"].lines == []
