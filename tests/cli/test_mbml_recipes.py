@@ -7,6 +7,7 @@ import pytest
 from omrl_cli.recipe import jobs_of
 from pipelines.core.configs.base import flatten
 from pipelines.core.recipe import load
+from pipelines.stages import paper_figures
 
 BODIES = ("umaze-goal", "halfcheetah-vel", "ant-dir", "ant-goal", "humanoid-dir", "walker-params")
 PRESETS = ("tiny", "small", "paper")
@@ -47,6 +48,17 @@ def test_an_ablation_is_mbml_but_for_what_it_is_without(body, preset):
     rows = {step: steps[step].inputs.get("relabelled") for step in ABLATIONS}
     apart = {"neither": None, "no-relabelling": None, "no-ensemble": "single"}
     assert rows == dict.fromkeys(ABLATIONS, "relabelled") | apart
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_the_page_of_the_ablations_draws_them_in_figure_6(body):
+    """Under the labels that it looks for; the paper knows the truth of the maze alone."""
+    steps, page = load(f"mbml-ablations-{body}").steps, configs(f"mbml-ablations-{body}", "tiny")["page"]
+    assert (page.paper, page.method, page.reference) == ("mbml", "MBML", "Neither")
+    labels = [steps[step].label for step in steps["page"].inputs["reports"]]
+    wanted = {page.label_of(part) for part in paper_figures.ABLATIONS}
+    assert set(labels) == ({"MBML"} | wanted) - (set() if body == "umaze-goal" else {"ground truth"})
+    assert len(set(labels)) == len(labels)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
