@@ -11,6 +11,8 @@
 
 A step runs once per seed and takes its inputs' artifacts of the same seed; one with `each_seed: false` runs once and
 takes those of all seeds. Layers of a step's config: the stage's preset < `config` < `presets[preset]` < the user's.
+`like: log` makes a step the step `log`, whatever a variant made of it, with the differences that it writes; an input of
+null is one that it does not take.
 
 One file may hold several recipes that differ in little: `variants: {hopper: {log: {config: {...}}}}` makes the recipe
 NAME-hopper, whose step `log` is the file's with these differences; `{variant}` in its texts is `hopper`. Steps that a
@@ -162,10 +164,11 @@ def _forget(steps: dict[str, Any], gone: Collection[str]) -> None:
 
 
 def with_taken(data: dict[str, Any], source: str) -> dict[str, Any]:
-    """`data` with the steps that it takes from a shipped recipe before its own. Raises UsageError."""
+    """`data` with the steps that it takes from a shipped recipe before its own, and all of them written out. Raises
+    UsageError."""
     takes = data.get("takes")
     if takes is None:
-        return data
+        return _written_out(data, source)
     name, wanted = str(takes.get("recipe")), takes.get("steps", [])
     others = shipped()
     if name not in others:
@@ -177,7 +180,34 @@ def with_taken(data: dict[str, Any], source: str) -> dict[str, Any]:
     own = {key: value for key, value in data.items() if key != "takes"}
     maybe, mine = takes.get("if_there", []), copy.deepcopy(data.get("steps", {}))
     _forget(mine, {step for step in maybe if step not in steps})
-    return own | {"steps": {step: steps[step] for step in [*wanted, *maybe] if step in steps} | mine}
+    taken = {step: steps[step] for step in [*wanted, *maybe] if step in steps}
+    return _written_out(own | {"steps": taken | mine}, source)
+
+
+def _written_out(data: dict[str, Any], source: str) -> dict[str, Any]:
+    """`data` with steps that are like others in full, and without inputs of None. Raises UsageError."""
+    steps = data.get("steps")
+    if not isinstance(steps, dict):
+        return data
+    return data | {"steps": {name: _whole(steps, name, source, ()) for name in steps}}
+
+
+def _whole(steps: dict[str, Any], name: str, source: str, seen: tuple[str, ...]) -> Any:
+    """The step `name`, on top of the one that it is like; `seen` are those that are like it."""
+    step = steps[name]
+    if not isinstance(step, dict):
+        return step
+    if other := str(step.get("like") or ""):
+        if other in (*seen, name):
+            raise UsageError(f"recipe {source}: steps alike in a circle: {' <- '.join((*seen, name, other))}")
+        if other not in steps:
+            cause = f"recipe {source}: step {name} is like unknown step {other!r}"
+            raise UsageError(cause, nearest(other, list(steps), "steps"))
+        own = {key: value for key, value in step.items() if key != "like"}
+        step = merge(_whole(steps, other, source, (*seen, name)), own)
+    if isinstance(inputs := step.get("inputs"), dict):
+        step = step | {"inputs": {role: value for role, value in inputs.items() if value is not None}}
+    return step
 
 
 def checked(data: dict[str, Any], source: str) -> Recipe:

@@ -2,7 +2,8 @@
 
 `--set paper=mbml/ant-goal` takes a body's row; without it the sizes that all bodies share stand over tiMe's updates.
 Facts 0, 4.4 and 6. Not followed: PEARL's value net (two critics with targets of their own are in its place) and its
-penalty on the policy's mean and deviation.
+penalty on the policy's mean and deviation; that the humanoid is fine-tuned from its snapshot after 400 of 1,000 epochs
+(here, as the others, from the policy as it ends).
 """
 
 from typing import Any

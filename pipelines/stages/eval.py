@@ -102,7 +102,7 @@ def run(work: Work) -> Product:
     label = label_of(config, made)
     bench = Bench(config, work.seed, policy, family, work.inputs.get("context"), work.inputs.get("log"))
     bench.check_context(tasks, label)  # what may refuse goes before what takes long
-    probed = probing.look(work, label) if "probe" in work.inputs else None
+    probed = probing.beside(work, label)
     checkpoint = bench.choose()
     arrays = evaluate(bench, tasks, checkpoint)
     references = [family.references(task) for task in tasks]

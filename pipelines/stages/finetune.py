@@ -19,7 +19,7 @@ import numpy as np
 from pipelines.algos import finetune, sac
 from pipelines.core import own
 from pipelines.core.configs.finetune import FinetuneConfig
-from pipelines.core.errors import UsageError, WrongKind
+from pipelines.core.errors import WrongKind
 from pipelines.core.learn import block
 from pipelines.core.names import slug
 from pipelines.core.taskmap import TaskAxis
@@ -32,6 +32,7 @@ from pipelines.stages.blocks import Plan, run_blocks
 from pipelines.stages.eval import LABELS, player, scores, spread_over
 from pipelines.stages.gathering import Ground, Scanned, Stepped, gather, pace
 from pipelines.stages.keeping import refuse_lost
+from pipelines.stages.seating import tasks_of
 from pipelines.tasks import registry
 
 WARM, SCRATCH = "initialised", "scratch"  # what becomes of the meta-policy, and what is learned beside it
@@ -259,14 +260,13 @@ def speed_up(steps: np.ndarray, warm: np.ndarray, scratch: np.ndarray) -> tuple[
 
 
 def run(work: Work) -> Product:
-    """Fine-tunes `inputs["policy"]`. Raises UsageError for a split without tasks, WrongKind for a policy whose value
-    cannot be learned on."""
+    """Fine-tunes `inputs["policy"]` in the tasks of a split, of its own those that it was trained on. Raises UsageError
+    for a split without tasks, WrongKind for a policy whose value cannot be learned on."""
     config: Any = work.config
     card = work.inputs["policy"].card
     family = registry.find(card.extra["family"], evaluation=True)
-    tasks = family.tasks(config.split)
-    if not tasks:
-        raise UsageError(f"{family.name} has no {config.split} tasks", "--split train or --split test")
+    of = card.extra.get("split", "train")  # as `eval` asks
+    tasks = tasks_of(family, config.split, (task["id"] for task in card.tasks), of)
     algorithm = learners.make(card.extra["algorithm"], card.extra["agent"], family.space, family.discount)
     if algorithm.critic is None:
         cause = f"{LABELS[card.extra['algorithm']]} has no value of one task to go on from"

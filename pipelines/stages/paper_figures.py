@@ -13,13 +13,24 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.core.errors import UsageError
 from pipelines.core.statistics import band, interval
 from pipelines.figures import Band, Dots
 from pipelines.figures.panels import Line, Panel, Rungs, curves, ladder
 from pipelines.stages import borel_figures, mql_figures
+from pipelines.stages.paper_given import (
+    Drawn,
+    dot_of,
+    drawn_of,
+    fewer,
+    level_of,
+    line_of,
+    of_drawn,
+    picture,
+    rows_of,
+)
 from pipelines.stages.paper_given import Found as Found
 from pipelines.stages.paper_given import Given as Given
-from pipelines.stages.paper_given import dot_of, level_of, line_of, of_all, picture, rows_of
 from pipelines.stages.report_figures import prefix_of, shown
 from pipelines.stages.results import Row
 
@@ -52,12 +63,13 @@ def time_2(given: Given) -> Found:
 
 def time_3(given: Given) -> Found:
     """A panel for each test task: SAC from scratch over its interactions, the zero-shot return as a level."""
-    scratch, panels, used = given.config.label_of("scratch"), [], []
+    scratch, panels = given.config.label_of("scratch"), []
+    drawn: list[Drawn] = []
     for section in given.of("test"):
         sac, method = section.row(scratch), section.row(given.config.method)
         if sac is None or method is None or line_of(given, sac) is None:
             continue
-        used.append(section)
+        drawn += drawn_of(section, [sac], [method])
         for task, name in enumerate(section.tasks):
             line = line_of(given, sac, task)
             level = level_of(given, method, task)
@@ -67,9 +79,9 @@ def time_3(given: Given) -> Found:
         return Found("Figure 3", lacks=tuple(_lacks_of_3(given, scratch)))
     text = (
         f"Unseen tasks: return of {given.config.method}, zero-shot, without a gradient step there (dashed), and of "
-        f"SAC that learns on that task from scratch, over its interactions. {of_all(used)}."
+        f"SAC that learns on that task from scratch, over its interactions. {of_drawn(drawn)}."
     )
-    return Found("Figure 3", picture("figure-3", "Figure 3", text, curves(panels)))
+    return Found("Figure 3", picture("figure-3", "Figure 3", text, curves(panels)), lacks=fewer(drawn))
 
 
 def _lacks_of_3(given: Given, scratch: str) -> Iterator[str]:
@@ -90,39 +102,51 @@ def mbml_2(given: Given) -> Found:
     """The distillation's Q loss, and the return of what it makes beside that of each task's own policy, both on
     training tasks."""
     neither, teachers = given.config.label_of("neither"), given.config.label_of("teachers")
-    panels, used = [], []
+    panels, below = [], []
+    drawn: list[Drawn] = []
     for section in given.of("train"):
         row, own = section.row(neither), section.row(teachers)
-        loss = losses_of(given, row) if row else None
+        loss, told = losses_of(given, row) if row else (None, 0)
         line = line_of(given, row) if row else None
         if row is None or own is None or loss is None or line is None:
             continue
-        used.append(section)
+        level, here = level_of(given, own), drawn_of(section, [row], [own])
+        drawn += [*here, Drawn(f"the loss of {neither!r} on {section.title} (--policies REF)", told, here[0].most)]
+        below.append(bool(line.band.point[-1] < level.point))
         title = f"{section.family}\n"
         panels.append(Panel(f"{title}distillation", [loss], (), "updates", "loss of Q", log=True))
-        panels.append(Panel(f"{title}training tasks", [line], [level_of(given, own)], "updates"))
+        panels.append(Panel(f"{title}training tasks", [line], [level], "updates"))
     if panels:
         text = (
-            f"The loss of the distilled value falls, and yet {neither} (one policy of all tasks) returns less on the "
-            f"training tasks than {teachers}, each task's own policy (dashed). {of_all(used)}."
+            f"The loss of the distilled value, and the return on the training tasks of {neither}, one policy of all "
+            f"tasks, beside that of {teachers}, each task's own (dashed): {_ends(neither, teachers, below)}. "
+            f"{of_drawn(drawn)}."
         )
-        return Found("Figure 2", picture("figure-2", "Figure 2", text, curves(panels)))
+        return Found("Figure 2", picture("figure-2", "Figure 2", text, curves(panels)), lacks=fewer(drawn))
     there = {row.label for section in given.of("train") for row in section.rows}
     lacks = [given.wanted(one, "train", "omrl eval --split train") for one in (neither, teachers) if one not in there]
     lacks += [] if given.policies else [f"the meta-policy of {neither!r} (--policies REF), whose loss it draws"]
     return Found("Figure 2", lacks=tuple(lacks or [f"a meta-policy that is the one of {neither!r}, and its curve"]))
 
 
-def losses_of(given: Given, row: Row, name: str = "q_loss") -> Line | None:
-    """A loss over the updates of the meta-policies that `row` is of; None where they were not given."""
+def _ends(one: str, other: str, below: Sequence[bool]) -> str:
+    """Where `one` ends, by what is drawn of each family."""
+    if all(below):
+        return f"{one} ends below {other}"
+    return f"{one} ends below {other} in {sum(below)} of {len(below)}" if any(below) else f"{one} ends no lower"
+
+
+def losses_of(given: Given, row: Row, name: str = "q_loss") -> tuple[Line | None, int]:
+    """A loss over the updates of the meta-policies that `row` is of, and how many of those were given; None where there
+    is none."""
     by_id = {policy.card.id: policy for policy in given.policies}
     parents = [run.card.parents.get("policy") for run in row.runs if getattr(run.card, "parents", None)]
     told = [logged(by_id[parent.id], name) for parent in parents if parent is not None and parent.id in by_id]
     steps = sorted(set.intersection(*(set(one) for one in told))) if told else []
     if not steps:
-        return None
+        return None, 0
     each = np.array([[one[step] for step in steps] for one in told])
-    return Line(shown(row), given.hue(row.label), np.array(steps), Band(*band(each)))
+    return Line(shown(row), given.hue(row.label), np.array(steps), Band(*band(each))), len(told)
 
 
 def logged(artifact: Any, name: str) -> dict[int, float]:
@@ -139,13 +163,14 @@ def mbml_4(given: Given) -> Found:
 
 def mbml_5(given: Given) -> Found:
     """MetaGenRL's learner on one batch, over training, and the method's return as a level."""
-    ddpg, panels, used = given.config.label_of("ddpg"), [], []
+    ddpg, panels = given.config.label_of("ddpg"), []
+    drawn: list[Drawn] = []
     lacks: list[str] = []
     for section in given.of("train"):
         row, method = section.row(ddpg), section.row(given.config.method)
         if row is None or (line := line_of(given, row)) is None:
             continue
-        used.append(section)
+        drawn += drawn_of(section, [row], [method] if method else [])
         levels = [level_of(given, method)] if method else []
         lacks += [] if method else [given.wanted(given.config.method, "train", "omrl eval --split train")]
         panels.append(Panel(section.family, [line], levels, "updates"))
@@ -154,58 +179,59 @@ def mbml_5(given: Given) -> Found:
         return Found("Figure 5", lacks=tuple(lacks))
     text = (
         f"Training tasks: DDPG, the learner of MetaGenRL, from each task's log alone, and where {given.config.method} "
-        f"ends (dashed). {of_all(used)}."
+        f"ends (dashed). {of_drawn(drawn)}."
     )
-    return Found("Figure 5", picture("figure-5", "Figure 5", text, curves(panels)), lacks=tuple(dict.fromkeys(lacks)))
+    every = tuple(dict.fromkeys([*lacks, *fewer(drawn)]))
+    return Found("Figure 5", picture("figure-5", "Figure 5", text, curves(panels)), lacks=every)
 
 
 def _over_training(given: Given, figure: str, split: str, labels: Sequence[str], what: str) -> Found:
-    panels, used, seen = [], [], set()
+    panels, seen = [], set()
+    drawn: list[Drawn] = []
     for section in given.of(split):
-        lines = [line for row in rows_of(section, labels) if (line := line_of(given, row))]
-        if len(lines) < 2:
+        every = [(row, line) for row in rows_of(section, labels) if (line := line_of(given, row))]
+        if len(every) < 2:
             continue
-        used.append(section)
-        seen |= {row.label for row in rows_of(section, labels) if line_of(given, row)}
-        panels.append(Panel(section.family, lines, (), "updates"))
+        drawn += drawn_of(section, [row for row, _ in every])
+        seen |= {row.label for row, _ in every}
+        panels.append(Panel(section.family, [line for _, line in every], (), "updates"))
     there = seen or {label for section in given.of(split) if section.row(label := labels[0])}
     how = "omrl eval with curve_episodes"
     lacks = tuple(given.wanted(label, split, how) for label in labels if label not in there)
     if not panels:
         return Found(figure, lacks=lacks)
-    text = f"{what}, mean over tasks; a panel for each family. {of_all(used)}."
+    text = f"{what}, mean over tasks; a panel for each family. {of_drawn(drawn)}."
     name = figure.lower().replace(" ", "-")
-    return Found(figure, picture(name, figure, text, curves(panels)), lacks=lacks)
+    return Found(figure, picture(name, figure, text, curves(panels)), lacks=lacks + fewer(drawn))
 
 
 def mbml_6(given: Given) -> Found:
     """Return on test tasks of the method and of itself without its parts."""
     method = given.config.method
     parts = [given.config.label_of(part) for part in ABLATIONS]
-    panels, used, seen = [], [], set()
+    panels, seen = [], set()
+    drawn: list[Drawn] = []
     for section in given.of("test"):
         rows = rows_of(section, parts)
         if not rows or (whole := section.row(method)) is None:
             continue
-        used.append(section)
+        drawn += drawn_of(section, [], [whole, *rows])
         seen |= {row.label for row in rows}
         dots = [dot_of(given, row, row.returns[-1]) for row in [whole, *rows]]
         panels.append(Rungs(section.title, dots, "return"))
     if not panels:
         some = ", ".join(repr(part) for part in parts)
         return Found("Figure 6", lacks=(f"evaluations on test tasks labelled {method!r} and any of {some}",))
-    text = f"{method} and itself without its parts: return on unseen tasks, mean over them. {of_all(used)}."
+    text = f"{method} and itself without its parts: return on unseen tasks, mean over them. {of_drawn(drawn)}."
     some = ", ".join(repr(part) for part in parts if part not in seen)
     lacks = (f"evaluations on test tasks labelled {some} (omrl eval)",) if some else ()
-    return Found("Figure 6", picture("figure-6", "Figure 6", text, ladder(panels)), lacks=lacks)
+    return Found("Figure 6", picture("figure-6", "Figure 6", text, ladder(panels)), lacks=lacks + fewer(drawn))
 
 
 def mbml_7(given: Given) -> Found:
-    """Errors of learned rewards on other tasks' rows, of an ensemble and of single nets."""
-    families: dict[str, list[Any]] = {}
-    for artifact in given.relabelled:
-        if artifact.card.extra["reward"] == "model":
-            families.setdefault(artifact.card.extra["family"], []).append(artifact)
+    """Errors of learned rewards on other tasks' rows, of an ensemble and of single nets. Raises UsageError for two of
+    one seed."""
+    families = _learned(given.relabelled)
     panels = []
     for family, found in families.items():
         if dots := list(_errors(found)):
@@ -220,6 +246,24 @@ def mbml_7(given: Given) -> Found:
         "those on which the ensemble agrees. Means over tasks; IQM and 95% bootstrap interval over seeds, where n > 1."
     )
     return Found("Figure 7", picture("figure-7", "Figure 7", text, ladder(panels)), lacks=lacks)
+
+
+def _learned(relabelled: Sequence[Any]) -> dict[str, list[Any]]:
+    """Family -> those with learned rewards, the same one twice counts once. Raises UsageError for two of one seed."""
+    families: dict[str, list[Any]] = {}
+    seen: dict[tuple[str, int, int], str] = {}
+    for card_id, artifact in {one.card.id: one for one in relabelled}.items():
+        card = artifact.card
+        if card.extra["reward"] != "model":
+            continue
+        family, members = card.extra["family"], _members(artifact)
+        if other := seen.get((family, members, card.seed)):
+            nets = f"ensembles of {members}" if members > 1 else "single nets"
+            cause = f"{other} and {card_id} are both {nets}, seed {card.seed}, on {family}"
+            raise UsageError(cause, "leave one out of --relabelled")
+        seen[family, members, card.seed] = card_id
+        families.setdefault(family, []).append(artifact)
+    return families
 
 
 def _members(artifact: Any) -> int:

@@ -10,7 +10,7 @@ from pipelines.core.configs.report import ReportConfig
 from pipelines.core.statistics import Interval, band, number
 from pipelines.figures import Band, Dots
 from pipelines.figures.panels import Level, Line
-from pipelines.stages.report_figures import Picture, along, hue, over, shown
+from pipelines.stages.report_figures import Picture, along, hue, over, over_seeds, shown
 from pipelines.stages.results import Row, Section
 
 
@@ -59,9 +59,38 @@ def rows_of(section: Section, labels: Sequence[str]) -> list[Row]:
 
 
 def of_all(sections: Sequence[Section]) -> str:
-    """What bands and bars are, for a caption; begins as a sentence does."""
-    said = over([row for section in sections for row in section.rows])
+    """What bands and bars are, for a caption, where all rows are drawn; begins as a sentence does."""
+    return _sentence(over([row for section in sections for row in section.rows]))
+
+
+def _sentence(said: str) -> str:
     return said[:1].upper() + said[1:]
+
+
+class Drawn(NamedTuple):
+    """What a figure shows of a method: over `n` seeds, where those of all that it shows there are `most`."""
+
+    what: str
+    n: int
+    most: int
+
+
+def drawn_of(section: Section, lines: Sequence[Row], ends: Sequence[Row] = ()) -> list[Drawn]:
+    """Curves of `lines` and returns of `ends`, in one section."""
+    most = max(row.n for row in (*lines, *ends))
+    where = f"on {section.title}"
+    curves = [Drawn(f"the curve of {row.label!r} {where}", num_curves(row), most) for row in lines]
+    return curves + [Drawn(f"{row.label!r} {where}", row.n, most) for row in ends]
+
+
+def of_drawn(drawn: Sequence[Drawn]) -> str:
+    """What their bands and bars are, for a caption; begins as a sentence does."""
+    return _sentence(over_seeds([one.n for one in drawn]))
+
+
+def fewer(drawn: Sequence[Drawn]) -> tuple[str, ...]:
+    """What a figure lacks whose curves and dots are not all over as many seeds."""
+    return tuple(f"{one.most - one.n} of {one.most} seeds of {one.what}" for one in drawn if one.n < one.most)
 
 
 def picture(name: str, title: str, caption: str, png: bytes) -> tuple[Picture]:
@@ -79,6 +108,11 @@ def line_of(given: Given, row: Row, task: int | None = None) -> Line | None:
         return None
     each = found[0].mean(-1) if task is None else found[0][..., task]
     return Line(shown(row), given.hue(row.label), steps, Band(*band(each)))
+
+
+def num_curves(row: Row) -> int:
+    """How many seeds `line_of` is over."""
+    return sum(run.data["curve_step"].size > 0 for run in row.runs)
 
 
 def level_of(given: Given, row: Row, task: int | None = None) -> Level:

@@ -14,9 +14,11 @@ the squared distance of its posteriors as weight, so that pairs that the encoder
 What leads away from the line between the two is told beside it: a posterior that goes elsewhere has understood neither.
 Where an encoder gives deviations, the share is told in their units, too, each latent entry divided by its own: so a KL
 divergence sees it (MBML's triplets), in which one entry that is sure of itself outweighs all others; a net that reads z
-sees it as it is. i, j tasks of T, D draws of C rows, Z latent.
+sees it as it is. Where all tasks pay alike and differ in their dynamics there is nothing to swap, and no share.
+i, j tasks of T, D draws of C rows, Z latent.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -38,6 +40,10 @@ from pipelines.stages.contexts import enough, generator, row_numbers, rows_of, s
 from pipelines.stages.relabel_models import find_family, known_reward
 
 OTHER_REWARDS = "give a relabelled-log of the log: --relabelled REF"
+
+
+class PaidAlike(UsageError):
+    """All tasks pay the same: contexts cannot contradict themselves."""
 
 
 # ---- what is made of posteriors --------------------------------------------------------------------------------------
@@ -113,6 +119,7 @@ class Swapped(NamedTuple):
     reward: Any  # [T, D, C] as task i pays them
     there: Any  # [T] bool, false where a relabelled-log holds too few
     agrees: bool = True  # whether the family pays this task's own rows as they were logged
+    alike: bool = False  # whether every other task pays them as this one does
 
 
 def swapped_by_family(log: Log, j: int, tasks: tuple[Task, ...], known: Any, rows: np.ndarray) -> Swapped:
@@ -121,10 +128,15 @@ def swapped_by_family(log: Log, j: int, tasks: tuple[Task, ...], known: Any, row
     flat = jax.tree.map(lambda leaf: leaf.reshape(rows.size, *leaf.shape[2:]), seen)
     args = (flat.obs, flat.action, flat.next_obs, flat.outcome)
     paid = [np.asarray(known(task, *args), np.float32).reshape(rows.shape) for task in task_rows(tasks)]
-    agrees = np.allclose(paid[j], seen.reward, rtol=1e-3, atol=1e-3 * float(np.std(seen.reward)) + 1e-6)
+    agrees, alike = _same(paid[j], seen.reward), all(np.array_equal(paid[j], other) for other in paid)
     paid[j] = np.asarray(seen.reward)
     wide: Any = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (len(tasks), *leaf.shape)), seen)
-    return Swapped(wide, np.stack(paid), np.ones(len(tasks), bool), agrees)
+    return Swapped(wide, np.stack(paid), np.ones(len(tasks), bool), agrees, alike)
+
+
+def _same(paid: Any, logged: Any) -> bool:
+    """Whether these are the rewards of the log, as far as float32 tells."""
+    return np.allclose(paid, logged, rtol=1e-3, atol=1e-3 * float(np.std(logged)) + 1e-6)
 
 
 def swapped_by_log(log: Log, j: int, pool: Any, rows: np.ndarray, size: int, rng: np.random.Generator) -> Swapped:
@@ -141,10 +153,20 @@ def swapped_by_log(log: Log, j: int, pool: Any, rows: np.ndarray, size: int, rng
             continue
         kept = np.stack([held[i][row_numbers(rng, len(held[i]), count)] for _ in range(draws)])
         index[i], paid[i] = pool.rows.row[i, kept], pool.rows.reward[i, kept]
-    return Swapped(rows_of(log, index), paid, there)
+    alike = _same(paid[there], log.reward[index[there]])
+    return Swapped(rows_of(log, index), paid, there, alike=alike)
 
 
 # ---- the probe -------------------------------------------------------------------------------------------------------
+
+
+class Posteriors(NamedTuple):
+    """What the encoder makes of the contexts: NaN where there are none."""
+
+    mean: Any  # [D, T, T, Z] with the rewards of task i on rows of j
+    logged: Any  # [D, T, T, Z] of the same rows as they were logged
+    spread: Any  # [T, T, Z]
+    alike: bool  # whether all tasks pay all of these rows alike
 
 
 @dataclass(frozen=True)
@@ -176,25 +198,29 @@ class Probe:
         self.tasks = tuple(Task.from_json(task) for task in self.log.card.tasks)
         learners.want_tasks(self.tasks, 2, "the probe")
         self.code: dict[str, str] = {}
-        self.pool, self.known = None, None
+        self.pool: Any = None
+        self.known: Any = None
+        self.dynamics = False  # whether the tasks are known to differ in theirs
         if (given := work.inputs.get("relabelled")) is not None:
             self.rewards = given.card.id
             self.pool = _pool(given, self.log)
+            self._find("model", lambda text: None)
         else:
             self.rewards = "known"
-            self.known = self._known(work)
+            try:
+                name = self._find("known", work.tell.note)
+            except UsageError as error:
+                raise UsageError(error.cause, OTHER_REWARDS) from error
+            self.code = own.on_card(name)
 
-    def _known(self, work: Work) -> Any:
-        try:
-            wanted = resolve(RelabelConfig, {"reward": "known"})
-            family = find_family(wanted, self.log.card, work.tell.note)
-            known = known_reward(wanted, family, self.tasks, task_log(self.log, 0), work.tell.note)
-        except UsageError as error:
-            raise UsageError(error.cause, OTHER_REWARDS) from error
-        assert family is not None
-        assert known is not None
-        self.code = own.on_card(family.name)
-        return jax.jit(known)
+    def _find(self, reward: str, note: Callable[[str], None]) -> str:
+        """The family's name. Raises UsageError where its reward is to be `known`, and is not."""
+        wanted = resolve(RelabelConfig, {"reward": reward})
+        family = find_family(wanted, self.log.card, note)
+        known = known_reward(wanted, family, self.tasks, task_log(self.log, 0), note)
+        self.known = jax.jit(known) if known is not None else None
+        self.dynamics = family is not None and family.dynamics
+        return "" if family is None else family.name
 
     def swapped(self, j: int) -> Swapped:
         """The contexts that task j's rows make. Raises UsageError where its log has fewer rows than one."""
@@ -205,10 +231,14 @@ class Probe:
         rows = np.stack([row_numbers(rng, size, count) for _ in range(self.config.probe_draws)])
         if self.pool is None:
             return swapped_by_family(log, j, self.tasks, self.known, rows)
-        return swapped_by_log(log, j, self.pool, rows, size, rng)
+        found = swapped_by_log(log, j, self.pool, rows, size, rng)
+        if self.known is None or not self.dynamics:
+            return found
+        # where one reward of all tasks was learned, its errors are no other task's
+        return found._replace(alike=swapped_by_family(log, j, self.tasks, self.known, rows).alike)
 
-    def posteriors(self) -> tuple[Any, Any, Any]:
-        """(mean [D, T, T, Z] with the rewards of task i, the same rows' as they were logged, spread [T, T, Z])"""
+    def posteriors(self) -> Posteriors:
+        """Of all contexts, with rewards of each task on rows of each."""
         policy, latent = self.policy, self.policy.latent
         assert latent is not None
 
@@ -216,18 +246,19 @@ class Probe:
             return latent(acting, begin_task(policy, acting, jax.random.key(0), rows))
 
         every = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (None, 0)))
-        means, logged, spreads = [], [], []
+        means, logged, spreads, alike = [], [], [], True
         for j in range(len(self.tasks)):
             made = self.swapped(j)
             if not made.agrees:
                 self.note(f"{self.tasks[j].name}: the log's rewards are not those of the family's own function")
             found, plain = (every(self.acting, rows) for rows in (made.rows._replace(reward=made.reward), made.rows))
+            alike = alike and made.alike
             gone = ~made.there[:, None, None]
             means.append(np.where(gone, np.nan, np.asarray(found.mean)))  # [T, D, Z]
             logged.append(np.where(gone, np.nan, np.asarray(plain.mean)))
             spreads.append(np.where(gone[:, 0], np.nan, np.asarray(found.spread).mean(1)))
         mean, own_mean = (np.stack(parts, 1).transpose(2, 0, 1, 3).astype(np.float32) for parts in (means, logged))
-        return mean, own_mean, np.stack(spreads, 1).astype(np.float32)
+        return Posteriors(mean, own_mean, np.stack(spreads, 1).astype(np.float32), alike)
 
 
 def _pool(given: Any, log: Any) -> Any:
@@ -240,10 +271,22 @@ def _pool(given: Any, log: Any) -> Any:
     return relabelled.pool(given)
 
 
+def beside(work: Work, label: str) -> Probed | None:
+    """What `look` finds, if a log is asked about; None, and a note, where all its tasks pay alike."""
+    if "probe" not in work.inputs:
+        return None
+    try:
+        return look(work, label)
+    except PaidAlike as error:
+        work.tell.note(f"{error.cause}: the probe is left out")
+        return None
+
+
 def look(work: Work, label: str) -> Probed:
-    """Asks the encoder of `inputs["policy"]` about the log `inputs["probe"]`, and tells."""
+    """Asks the encoder of `inputs["policy"]` about the log `inputs["probe"]`, and tells. Raises PaidAlike where no
+    context contradicts itself."""
     probe = Probe(work, label)
-    mean, logged, spread = probe.posteriors()
+    mean, logged, spread, alike = probe.posteriors()
     names = [task.name for task in probe.tasks]
     lacking = ~np.isfinite(mean).all((0, 3))
     if probe.pool is None and lacking.any():
@@ -251,6 +294,8 @@ def look(work: Work, label: str) -> Probed:
     if probe.pool is not None and lacking.sum() == lacking.size - len(names):
         cause = f"context_rows={probe.config.context_rows}: the relabelled-log holds no pair of tasks with as many rows"
         raise UsageError(cause, f"the most that it holds of one is {probe.pool.size.max()}")
+    if alike:
+        raise _paid_alike(probe)
     exact, plain = mean.astype(np.float64), logged.astype(np.float64)
     found, near = shares(exact, plain), nearest(exact)
     sure = sure_shares(exact, plain, np.nanmean(spread.astype(np.float64), (0, 1)))
@@ -270,6 +315,17 @@ def look(work: Work, label: str) -> Probed:
     for line in in_words(label, said, metrics):
         work.tell.note(line)
     return Probed(arrays, metrics, said)
+
+
+def _paid_alike(probe: Probe) -> PaidAlike:
+    card = probe.log.card
+    if probe.dynamics:
+        cause = (
+            f"{card.extra['family']}: tasks differ in their dynamics and pay rows of {card.id} alike, nothing to swap"
+        )
+        return PaidAlike(cause, "leave out --probe: what tells such tasks apart is where actions lead")
+    cause = f"all tasks pay the rows drawn of {card.id} alike, nothing to swap"
+    return PaidAlike(cause, "draw others: more --context-rows, another probe_first; or leave out --probe")
 
 
 def _metrics(found: Shares, near: Nearest, sure: Any) -> dict[str, float]:

@@ -101,9 +101,17 @@ def _learning(prefix: str, config: ReportConfig, section: Section, rows: Sequenc
 
 
 def over(rows: Sequence[Row]) -> str:
-    """What curves and dots of these rows are, and n."""
-    n = max(row.n for row in rows)
-    return f"IQM and 95% bootstrap interval over n = {n} training seeds" if n > 1 else "one training seed, no interval"
+    """What curves and dots of these rows are, and the most seeds that one of them is over."""
+    return over_seeds([max(row.n for row in rows)])
+
+
+def over_seeds(counts: Sequence[int]) -> str:
+    """What curves and dots of so many seeds each are, and n."""
+    least, most = min(counts), max(counts)
+    if most == 1:
+        return "one training seed, no interval"
+    n = f"n = {most}" if least == most else f"n = {least} to {most}"
+    return f"IQM and 95% bootstrap interval over {n} training seeds"
 
 
 def _paths(prefix: str, section: Section, row: Row | None, by_goal: bool) -> Iterator[Picture]:

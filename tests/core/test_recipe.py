@@ -83,6 +83,49 @@ def test_what_cannot_be_taken_is_refused(takes, cause, hint):
     assert hint in error.value.hint
 
 
+ALIKE = """
+name: runs
+variants:
+  ant: {bcq: {presets: {small: {updates: 9}}}, eval-bcq: {inputs: {probe: null}}, third: {config: {x: 2}}}
+  plain:
+steps:
+  log: {stage: collect}
+  bcq:
+    {stage: train, inputs: {log: log}, config: {agent: {rate: 1, size: 2}}, presets: {small: {updates: 3}}}
+  second: {like: bcq, config: {agent: {rate: 5}}, presets: {tiny: {b: 2}}}
+  third: {like: second, config: {x: 1}}
+  eval-bcq: {stage: eval, inputs: {policy: bcq, probe: log}, label: BCQ}
+  eval-third: {like: eval-bcq, inputs: {policy: third}, label: third}
+"""
+
+
+def test_a_step_is_like_another_but_for_what_it_says():
+    """Also of what a variant made of the other, and of an input that it does not take."""
+    ant, plain = (parse(ALIKE, "runs.yaml", f"runs-{name}").steps for name in ("ant", "plain"))
+    assert ant["second"].presets == {"small": {"updates": 9}, "tiny": {"b": 2}}
+    assert plain["second"].presets == {"small": {"updates": 3}, "tiny": {"b": 2}}
+    assert ant["third"].config == {"agent": {"rate": 5, "size": 2}, "x": 2}
+    assert plain["third"].config == {"agent": {"rate": 5, "size": 2}, "x": 1}
+    assert ant["third"].inputs == {"log": "log"}
+    assert (plain["eval-third"].inputs, plain["eval-third"].label) == ({"policy": "third", "probe": "log"}, "third")
+    assert ant["eval-third"].inputs == {"policy": "third"}
+    assert plain["bcq"].config == {"agent": {"rate": 1, "size": 2}}
+
+
+@pytest.mark.parametrize(
+    ("steps", "cause", "hint"),
+    [
+        ("{log: {stage: collect}, a: {like: lag}}", "step a is like unknown step 'lag'", "did you mean log"),
+        ("{a: {like: b}, b: {like: c}, c: {like: b}}", "alike in a circle: a <- b <- c <- b", ""),
+        ("{a: {like: a}}", "alike in a circle: a <- a", ""),
+    ],
+)
+def test_a_step_that_is_like_nothing_is_refused(steps, cause, hint):
+    with pytest.raises(UsageError, match=cause) as error:
+        parse(f"name: x\nsteps: {steps}", "x.yaml")
+    assert hint in (error.value.hint or "")
+
+
 @pytest.mark.parametrize("variants", ["[ant]", "ant"])
 def test_variants_are_a_table(variants):
     with pytest.raises(UsageError, match="variants are"):

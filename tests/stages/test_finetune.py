@@ -225,6 +225,26 @@ def test_a_split_without_tasks_is_refused(monkeypatch):
         tuned(meta_policy(), {"split": "ood"})
 
 
+@pytest.mark.parametrize(
+    ("split", "trained", "played"), [("train", (2,), (2,)), ("train", (), (1, 2)), ("test", (2,), (1, 2))]
+)
+def test_of_the_training_tasks_it_takes_those_that_the_policy_was_trained_on(monkeypatch, split, trained, played):
+    """As an evaluation does; all of another split."""
+    taken = []
+
+    def stop(work, ground, *rest):
+        taken.extend(task.id for task in ground.tasks)
+        raise InterruptedError
+
+    monkeypatch.setattr(registry, "find", lambda name, evaluation=False: FAMILY)
+    monkeypatch.setattr(finetune, "played", stop)
+    meta = meta_policy()
+    meta.card.tasks = [task.to_json() for task in FAMILY.tasks("train") if task.id in trained]
+    with pytest.raises(InterruptedError):
+        tuned(meta, {"split": split})
+    assert tuple(taken) == played
+
+
 # ---- the picture -----------------------------------------------------------------------------------------------------
 
 

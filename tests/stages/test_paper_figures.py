@@ -120,7 +120,7 @@ def test_figure_2_of_time_is_on_the_page_already():
 # ---- MBML ------------------------------------------------------------------------------------------------------------
 
 
-def policy(seed, losses):
+def policy(seed, losses, name="meta"):
     """A meta-policy that told its losses, the last before a torn line."""
     rows = [json.dumps({"step": step, "q_loss": loss, "kl": 1}) for step, loss in losses.items()]
 
@@ -129,7 +129,7 @@ def policy(seed, losses):
             assert name == "metrics.jsonl"
             return SimpleNamespace(read_text=lambda: "\n".join([*rows, json.dumps({"step": 9, "other": 1})]))
 
-    return Told(SimpleNamespace(id=f"meta {seed}"), {})
+    return Told(SimpleNamespace(id=f"{name} {seed}"), {})
 
 
 def test_figure_2_of_mbml(drawn):
@@ -147,6 +147,24 @@ def test_figure_2_of_mbml(drawn):
     (level,) = right.levels
     assert level.label == "BCQ"
     assert level.point == pytest.approx(interval(np.array([run.tree["returns"].mean() for run in teachers])).point)
+
+
+def test_figure_2_of_mbml_says_who_ends_lower_as_it_is_drawn(drawn):
+    well, badly = toward(0.3), blind((0.0, -9.0))
+
+    def told(families):
+        """Of (Neither's agent, the teachers') on each."""
+        reports, policies = [], []
+        for place, (mine, theirs) in families.items():
+            reports += runs("Neither", split="train", family=place, agent=mine, parent=place)
+            reports += runs("BCQ", split="train", family=place, agent=theirs)
+            policies += [policy(seed, {500: 4.0, 1000: 1.0}, place) for seed in SEEDS]
+        return found("mbml", reports, policies)["Figure 2"].pictures[0].caption
+
+    assert "(dashed): Neither ends below BCQ. " in told({"ant-dir/mbml": (badly, well)})
+    assert "(dashed): Neither ends no lower. " in told({"ant-dir/mbml": (well, badly)})
+    both = {"ant-dir/mbml": (badly, well), "ant-goal/mbml": (well, badly)}
+    assert "Neither ends below BCQ in 1 of 2. " in told(both)
 
 
 def test_figure_2_of_mbml_lacks(drawn):
@@ -185,6 +203,40 @@ def test_figure_4_has_a_panel_for_each_family(drawn):
     assert line.startswith("Figure 4 lacks an evaluation labelled 'batch PEARL' on test tasks")
 
 
+def test_captions_count_the_seeds_that_are_drawn(drawn):
+    """Not those of other rows of the section, nor of runs without a curve; what is over fewer than another is said."""
+    reports = [*runs("MBML"), *runs("contextual BCQ", (0, 1)), *runs("something else", range(5))]
+    one = found("mbml", reports)["Figure 4"]
+    assert one.pictures[0].caption.endswith("IQM and 95% bootstrap interval over n = 2 to 3 training seeds.")
+    where = "on point-semicircle/time, test tasks"
+    assert one.lacks[1:] == (f"1 of 3 seeds of the curve of 'contextual BCQ' {where}",)
+    torn = [*runs("MBML", (0,)), *runs("MBML", (1, 2), snapshots=0), *runs("contextual BCQ", (0,))]
+    one = found("mbml", [*torn, *runs("something else")])["Figure 4"]
+    assert one.pictures[0].caption.endswith("One training seed, no interval.")
+    assert one.lacks[1:] == (
+        f"2 of 3 seeds of the curve of 'MBML' {where}",
+        f"2 of 3 seeds of the curve of 'contextual BCQ' {where}",
+    )
+    one = found("mbml", [*runs("MBML"), *runs("Neither", (0,)), *runs("something else", range(5))])["Figure 6"]
+    assert "n = 1 to 3 training seeds" in one.pictures[0].caption
+    assert one.lacks[1:] == (f"2 of 3 seeds of 'Neither' {where}",)
+    one = found("mbml", [*runs("DDPG", (0, 1), "train"), *runs("MBML", (0,), "train"), *reports])["Figure 5"]
+    assert "n = 1 to 2 training seeds" in one.pictures[0].caption
+    assert one.lacks == ("1 of 2 seeds of 'MBML' on point-semicircle/time, train tasks",)
+    one = found("time", [*runs("tiMe"), *runs("SAC from scratch", (0,)), *runs("something else", range(5))])["Figure 3"]
+    assert "n = 1 to 3 training seeds" in one.pictures[0].caption
+    assert one.lacks == (f"2 of 3 seeds of the curve of 'SAC from scratch' {where}",)
+
+
+def test_a_loss_of_fewer_seeds_than_were_evaluated_is_said(drawn):
+    neither, teachers = runs("Neither", split="train", parent="meta"), runs("BCQ", split="train")
+    one = found("mbml", [*neither, *teachers], [policy(seed, {500: 4.0}) for seed in (0, 2)])["Figure 2"]
+    assert "over n = 2 to 3 training seeds" in one.pictures[0].caption
+    where = "on point-semicircle/time, train tasks"
+    assert one.lacks == (f"1 of 3 seeds of the loss of 'Neither' {where} (--policies REF)",)
+    np.testing.assert_array_equal(drawn[0][0].lines[0].band.point, [4.0])
+
+
 def test_figure_5_has_the_learner_and_the_method(drawn):
     ddpg, method = runs("DDPG", split="train", agent=blind((3, 3))), runs("MBML", split="train")
     assert found("mbml", [*ddpg, *method])["Figure 5"].lines == []
@@ -220,7 +272,10 @@ def relabelling(members, seed, error, passed=None, family="umaze-goal/mbml-m", r
         "reward_deviation": np.array([2.0, 4.0]),
     }
     card = SimpleNamespace(
-        id=f"{members} {seed}", extra={"family": family, "reward": reward}, config={"model": {"members": members}}
+        id=f"{members} {seed} {family} {error}",
+        seed=seed,
+        extra={"family": family, "reward": reward},
+        config={"model": {"members": members}},
     )
     return Stored(card, arrays)
 
@@ -245,6 +300,20 @@ def test_figure_7_has_the_errors_in_deviations(drawn):
     assert line == "Figure 7 lacks one without an ensemble (omrl relabel --set model.members=1)"
     unknown = [relabelling(20, 0, np.nan), relabelling(20, 1, 0.1, reward="known")]
     assert "left out" in found("mbml", [], relabelled=unknown)["Figure 7"].lines[0]
+
+
+def test_figure_7_counts_seeds_and_not_artifacts(drawn):
+    """One that is given twice is one; two of one seed are a choice of the user's."""
+    logs = [relabelling(20, seed, 0.1 * (1 + seed)) for seed in SEEDS]
+    found("mbml", [], relabelled=[*logs, logs[1], logs[0]])
+    labels = [dot.label for dot in drawn[0][0].dots]
+    assert labels == ["ensemble of 20, all rows (n=3)", "ensemble of 20, rows that pass (n=3)"]
+    elsewhere = [relabelling(1, 0, 0.3), relabelling(20, 0, 0.3, family="ant-goal/mbml")]
+    known = relabelling(20, 0, 0.9, reward="known")
+    assert len(found("mbml", [], relabelled=[*logs, *elsewhere, known])["Figure 7"].pictures) == 1
+    with pytest.raises(UsageError, match="both ensembles of 20, seed 2, on umaze-goal/mbml-m") as caught:
+        found("mbml", [], relabelled=[*logs, relabelling(20, 2, 0.7)])
+    assert caught.value.hint == "leave one out of --relabelled"
 
 
 def test_figure_8_is_that_of_fine_tuning():
