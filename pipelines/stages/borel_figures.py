@@ -17,8 +17,7 @@ from pipelines.figures import scenes
 from pipelines.figures.exploring import Arms, Visits, bars, density
 from pipelines.rollouts.episodes import places
 from pipelines.stages.borel_looks import PEERS, figure_7, figures_1_and_5, plain_of, search
-from pipelines.stages.paper_given import Found, Given, body_of, cell_of, dot_of, picture, rows_of
-from pipelines.stages.report_figures import over
+from pipelines.stages.paper_given import Found, Given, body_of, cell_of, dot_of, of_rows, picture, rows_of
 from pipelines.stages.results import Row, Section
 from pipelines.tasks import registry
 
@@ -102,7 +101,7 @@ def _bars(given: Given, figure: str, sections: Sequence[Section], domains: Seque
         return Found(figure, lacks=lacks)
     text = (
         f"Return of unseen tasks, summed over the episodes that count: {method} beside itself without other agents' "
-        f"episodes in its trials, and beside others. Dotted: what is known. {over(used).capitalize()}."
+        f"episodes in its trials, and beside others. Dotted: what is known. {of_rows(used)}."
     )
     return Found(figure, picture(slug(figure.lower()), figure, text, bars(panels)), lacks=lacks)
 

@@ -60,7 +60,12 @@ def rows_of(section: Section, labels: Sequence[str]) -> list[Row]:
 
 def of_all(sections: Sequence[Section]) -> str:
     """What bands and bars are, for a caption, where all rows are drawn; begins as a sentence does."""
-    return _sentence(over([row for section in sections for row in section.rows]))
+    return of_rows([row for section in sections for row in section.rows])
+
+
+def of_rows(rows: Sequence[Row]) -> str:
+    """What bands and bars of these rows are, as a sentence begins."""
+    return _sentence(over(rows))
 
 
 def _sentence(said: str) -> str:

@@ -101,8 +101,8 @@ def _learning(prefix: str, config: ReportConfig, section: Section, rows: Sequenc
 
 
 def over(rows: Sequence[Row]) -> str:
-    """What curves and dots of these rows are, and the most seeds that one of them is over."""
-    return over_seeds([max(row.n for row in rows)])
+    """What curves and dots of these rows are, and over how many seeds, the fewest and the most."""
+    return over_seeds([row.n for row in rows])
 
 
 def over_seeds(counts: Sequence[int]) -> str:

@@ -98,7 +98,7 @@ def test_the_bars_are_sums_over_seeds(drawn):
     assert (float(whole.point), float(whole.low), float(whole.high)) == pytest.approx(wanted[:3])
     assert (float(plain.point), float(plain.low)) == pytest.approx((1.0, np.nan), nan_ok=True)
     assert panel.levels == {"random": 0, "oracle": 10, "sweep": 95.25, "Thompson": 19.79}
-    assert "n = 3" in one.pictures[0].caption
+    assert "n = 1 to 3" in one.pictures[0].caption
     assert [line.split(" (")[0] for line in one.lines] == [
         "Figure 3 lacks evaluations on gridworld, ant-semicircle, halfcheetah-vel, reacher-image",
         "Figure 3 lacks evaluations labelled 'MBML', 'PEARL' on test tasks, of the same episodes",
