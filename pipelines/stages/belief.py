@@ -41,6 +41,7 @@ def run(work: Work) -> Product:
     learners.want_tasks(tasks, 2, "belief")
     model_config = settled(config, card.extra["family"], space)
     logs, where = mixed(work, logs), located(logs, tasks, config.trial_episodes, card.extra["horizon"])
+    want_cells(model_config, logs.obs)
     mapped = rows_to_unit(space, belief.Data(logs, where))
     work.tell.note(f"{int(where.size.sum())} trials of {config.trial_episodes} episodes in {len(tasks)} tasks")
     state, snapshots = _learn(work, belief.make(model_config, unit(space), card.extra["horizon"]), mapped)
@@ -95,6 +96,17 @@ def settled(config: Any, family: str, space: Space) -> BeliefConfig:
         cause = f"reward_head=cells: observations of {space.obs_shape} name no cell of a grid of {config.cells}"
         raise UsageError(cause, "--set reward_head=gaussian decodes any reward")
     return BeliefConfig.model_validate(fields)
+
+
+def want_cells(config: BeliefConfig, obs: Any) -> None:
+    """Raises UsageError where rewards are decoded by cells, and observations `[..., O]` are not the grid's."""
+    if config.reward_head != "cells":
+        return
+    off = ((obs != np.round(obs)) | (obs < 0) | (obs >= np.array(config.cells))).any(-1)
+    if off.any():
+        grid, seen = " x ".join(map(str, config.cells)), np.round(np.asarray(obs)[off][0], 3).tolist()
+        cause = f"reward_head=cells: observation {seen} is no cell of a grid of {grid}, counted from 0"
+        raise UsageError(cause, "--set cells=[...] names another grid; reward_head=gaussian decodes any reward")
 
 
 def located(logs: Log, tasks: Sequence[Task], k: int, horizon: int, shorter: str = SHORTER) -> Trials:

@@ -21,7 +21,7 @@ import numpy as np
 
 from pipelines.algos import borel
 from pipelines.core import own
-from pipelines.core.configs.algorithms import BorelConfig
+from pipelines.core.configs.algorithms import BorelConfig, OnlineBorelConfig
 from pipelines.core.configs.base import resolve
 from pipelines.core.configs.belief import BeliefConfig
 from pipelines.core.configs.online import OnlineConfig
@@ -236,6 +236,8 @@ class Loop:
         """The iterations of a block, before the first of all the random episodes."""
         if step == 0:
             carry = self._random(carry)
+            if isinstance(self.config.agent, OnlineBorelConfig):
+                belief.want_cells(resolve(BeliefConfig, self.config.agent.belief), np.asarray(carry.logs.obs))
         first = step // self.iteration_steps
         told, returns = [], []
         for number in range(first, first + self.config.block_iterations):

@@ -207,6 +207,32 @@ def test_heads_that_do_not_fit(log):
         resolve(BeliefStageConfig, {"reward_inputs": []})
 
 
+def test_observations_that_are_no_cells(log):
+    said = refused(UsageError, {"log": log}, {"reward_head": "cells", "cells": [5]})
+    assert "is no cell of a grid of 5, counted from 0 | --set cells=" in said
+    config = resolve(BeliefStageConfig, {"reward_head": "cells", "cells": [2, 3]})
+    belief.want_cells(config, np.array([[[0.0, 0.0], [1.0, 2.0]]]))
+    for wrong in ([2.0, 0.0], [0.0, 3.0], [-1.0, 0.0], [0.5, 0.0]):
+        with pytest.raises(UsageError, match="is no cell of a grid of 2 x 3"):
+            belief.want_cells(config, np.array([[0.0, 0.0], wrong]))
+    belief.want_cells(resolve(BeliefStageConfig), np.array([[0.5, 7.0]]))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"cells": [0, 5]}, "'cells.0': .* greater than 0"),
+        ({"decoder_hidden": [0]}, "'decoder_hidden.0': .* greater than 0"),
+        ({"embed_action": 0}, "embed_action=0: reward_inputs has the action"),
+        ({"embed_action": 0, "reward_inputs": ["action"]}, "embed_action=0: reward_inputs has the action"),
+    ],
+)
+def test_nets_of_no_width(fields, words):
+    with pytest.raises(UsageError, match=words):
+        resolve(BeliefStageConfig, fields)
+    assert resolve(BeliefStageConfig, {"embed_action": 0, "reward_head": "cells"}).embed_action == 0
+
+
 def test_one_task_is_not_enough():
     assert "needs at least 2 tasks" in refused(UsageError, {"log": log_of(line(num_tasks=1), 9)})
 

@@ -10,6 +10,7 @@ from pipelines.algos import borel_online
 from pipelines.core.configs.base import resolve
 from pipelines.core.configs.belief import BeliefConfig
 from pipelines.core.configs.online import OnlineConfig
+from pipelines.core.errors import UsageError
 from pipelines.core.recipe import shipped
 from pipelines.core.types import transitions
 from pipelines.stages import learners, online
@@ -64,6 +65,11 @@ def test_beliefs_while_it_collected_are_those_that_it_learns_from(made):
     latent = np.stack(seen)
     np.testing.assert_allclose(latent, found[:30], rtol=1e-4, atol=1e-5)
     assert np.ptp(latent, axis=0).max() > 0
+
+
+def test_what_is_seen_must_be_cells_where_rewards_are_decoded_by_them():
+    with pytest.raises(UsageError, match="is no cell of a grid of 5 x 5"):
+        run("online", {}, {**GRID, "family": "point-semicircle-sparse/borel"})
 
 
 def test_the_policy_is_borels_and_plays(made):

@@ -2,12 +2,12 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from pipelines.core.configs.base import DECAY, Config, later
 from pipelines.core.errors import UsageError
 
-Widths = tuple[int, ...]
+Widths = tuple[PositiveInt, ...]
 
 
 class SoftConfig(Config):

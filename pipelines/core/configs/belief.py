@@ -2,13 +2,13 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from pipelines.core.configs.base import DECAY, Config, later
 from pipelines.core.configs.stages import Split, of_paper, whole_blocks
 from pipelines.core.errors import UsageError
 
-Widths = tuple[int, ...]
+Widths = tuple[PositiveInt, ...]
 
 
 class BeliefConfig(Config):
@@ -62,6 +62,10 @@ class BeliefConfig(Config):
     def _decodes(self) -> "BeliefConfig":
         if self.reward_head != "cells" and not self.reward_inputs:
             raise UsageError("reward_inputs is empty", "for example --set 'reward_inputs=[next_obs]'")
+        if self.reward_head != "cells" and "action" in self.reward_inputs and not self.embed_action:
+            kept = ", ".join(name for name in self.reward_inputs if name != "action") or "next_obs"
+            cause = "embed_action=0: reward_inputs has the action, and actions are not seen"
+            raise UsageError(cause, f"--set 'reward_inputs=[{kept}]', or a width for embed_action")
         return self
 
 

@@ -1,10 +1,10 @@
 """Configs of the models that relabelling learns. jax-free."""
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from pipelines.core.configs.base import Config
 
-Widths = tuple[int, ...]
+Widths = tuple[PositiveInt, ...]
 
 
 class ModelConfig(Config):
