@@ -40,7 +40,8 @@ def run(work: Work) -> Product:
     logs, tasks, space, _ = learners.read_log(work.inputs["log"])
     learners.want_tasks(tasks, 2, "belief")
     model_config = settled(config, card.extra["family"], space)
-    logs, where = mixed(work, logs), located(logs, tasks, config.trial_episodes, card.extra["horizon"])
+    own, logs = logs, mixed(work, logs)
+    where = located(logs, tasks, config.trial_episodes, card.extra["horizon"], own=own)
     want_cells(model_config, logs.obs)
     mapped = rows_to_unit(space, belief.Data(logs, where))
     work.tell.note(f"{int(where.size.sum())} trials of {config.trial_episodes} episodes in {len(tasks)} tasks")
@@ -109,11 +110,16 @@ def want_cells(config: BeliefConfig, obs: Any) -> None:
         raise UsageError(cause, "--set cells=[...] names another grid; reward_head=gaussian decodes any reward")
 
 
-def located(logs: Log, tasks: Sequence[Task], k: int, horizon: int, shorter: str = SHORTER) -> Trials:
-    """Where the whole trials of `logs [T, ...]` lie. Raises UsageError naming the tasks that have none, and what they
-    have; `shorter` is how one learns from shorter trials."""
-    each = [Log(*(np.asarray(column[t]) for column in logs)) for t in range(len(tasks))]  # type: ignore[arg-type]
-    whole = [num_whole(log, horizon) for log in each]
+def located(
+    logs: Log, tasks: Sequence[Task], k: int, horizon: int, shorter: str = SHORTER, own: Log | None = None
+) -> Trials:
+    """Where the whole trials of `logs [T, ...]` lie; `own` are those that they were mixed from, which say how many
+    episodes are whole: in the place of one there may be one that failed physics cut.
+
+    Raises UsageError naming the tasks that have none, and what they have; `shorter` is how one learns from shorter
+    trials.
+    """
+    whole = [num_whole(log, horizon) for log in _each(own or logs)]
     count = np.array([number // k for number in whole], np.int32)
     short = [f"{task.name} ({n} whole)" for task, n in zip(tasks, whole, strict=True) if n < k]
     if short:
@@ -124,10 +130,15 @@ def located(logs: Log, tasks: Sequence[Task], k: int, horizon: int, shorter: str
             f"collect more steps, or {shorter}",
         )
     first = np.zeros((len(tasks), count.max() + 1), np.int32)
-    for row, log, number in zip(first, each, count, strict=True):
+    for row, log, number in zip(first, _each(logs), count, strict=True):
         bounds = spans(log)
         row[:number], row[number:] = bounds[: number * k : k, 0], bounds[number * k - 1, 1]
     return Trials(first, count)  # type: ignore[arg-type]
+
+
+def _each(logs: Log) -> list[Log]:
+    """Of each task, in numpy."""
+    return [Log(*(np.asarray(column[t]) for column in logs)) for t in range(len(logs.size))]  # type: ignore[arg-type]
 
 
 def mixed(work: Work, logs: Log) -> Log:

@@ -109,9 +109,9 @@ def metatrain(work: Work, logs: Log, tasks: Sequence[Task]) -> Product:
     space = Space.from_json(log.card.extra["space"])
     encoder, coder = make_encoder(model, unit(space)), coder_of(belief)
     horizon, k = log.card.extra["horizon"], model.trial_episodes
-    logs = mixed(work, model, logs)
+    own, logs = logs, mixed(work, model, logs)
     shorter = f"`omrl belief --log {log.card.id} --trial-episodes N` for a belief of shorter trials"
-    where = first_of(located(logs, tasks, k, horizon, shorter), config.agent.first_trials)
+    where = first_of(located(logs, tasks, k, horizon, shorter, own), config.agent.first_trials)
     rule = config.agent.belief_reset
     found = views(encoder, coder, space, logs, where, k * horizon, lambda row: blanks(rule, row, model.paid_above))
     spoilt = [task.name for task, one in zip(tasks, found.belief, strict=True) if not np.isfinite(one).all()]

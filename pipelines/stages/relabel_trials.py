@@ -39,7 +39,7 @@ def spans(log: Log) -> np.ndarray:
 
 
 def num_whole(log: Log, horizon: int) -> int:
-    """Episodes but for one that recording stopped in the middle of."""
+    """Episodes of a log as it was recorded, but for one that recording stopped in the middle of."""
     last = int(log.size) - 1
     return int(log.episode[last]) + bool(log.terminal[last] or log.step[last] + 1 >= horizon)
 

@@ -141,6 +141,22 @@ def test_a_task_without_a_whole_trial_is_named():
         belief.located(stacked(*[told([3, 2])] * 8), many, 2, 3)
 
 
+def test_mixing_costs_no_trial():
+    """The last episode was replaced by one that is cut, as where physics failed."""
+    own, mixed = stacked(told([3, 3]), told([3, 3])), stacked(told([3, 3]), told([3, 2]))
+    where = belief.located(mixed, TASKS, 2, 3, own=own)
+    np.testing.assert_array_equal(where.size, [1, 1])
+    np.testing.assert_array_equal(where.first, [[0, 6], [0, 5]])
+
+
+def test_trials_are_as_many_as_the_log_has_and_lie_where_the_mixed_one_has_them(log, monkeypatch):
+    seen, learn = [], belief._learn
+    monkeypatch.setattr(belief, "mixed", lambda work, logs: logs._replace(size=logs.size - 1))
+    monkeypatch.setattr(belief, "_learn", lambda *args: seen.append(args[2].where) or learn(*args))
+    belief.run(work("belief", {"log": log}, {"trial_episodes": 3}))
+    np.testing.assert_array_equal(seen[0].first, [[0, 15, 30, 44]] * 3)
+
+
 def test_too_few_trials(log):
     said = refused(UsageError, {"log": log}, {"trial_episodes": 10})
     assert "no trial of 10 whole episodes in task times 1 (" in said

@@ -148,6 +148,15 @@ def test_mixed_trials_are_learned_from_where_a_field_says_so(log, model, monkeyp
     assert (other.views.belief[:, 1 : 2 * HORIZON + 1] != own.views.belief[:, 1 : 2 * HORIZON + 1]).any((1, 2)).all()
 
 
+def test_mixing_costs_no_trial(log, model, monkeypatch):
+    """Though the last episode is now one that was cut."""
+    monkeypatch.setattr(belief_view.belief_stage, "mixed", lambda work, logs: logs._replace(size=logs.size - 1))
+    inputs = {"log": log, "belief": model, "relabelled": mixed_of(log)}
+    order = work("metatrain", inputs, SHORT, {"agent": {"data": "mixed"}})
+    metatrain.run(order)
+    assert order.tell.notes == ["beliefs of 9 trials of 2 episodes, 51 rows"]
+
+
 def test_beliefs_begin_anew_where_the_released_code_has_them_so(log, model, monkeypatch):
     """After a row that is paid the belief is that of the row alone; by default it is of all rows so far."""
     seen = []
