@@ -93,7 +93,8 @@ def gathered(groups: list[list[int]], found: list[dict[str, Any]]) -> dict[str, 
 
 
 def product(work: Work, tasks: tuple[Task, ...], arrays: dict[str, Any], said: dict[str, Any]) -> Product:
-    """Arrays, and what they come to: metrics, notes, the card."""
+    """Arrays, and what they come to: metrics, notes, the card. Raises UsageError where trials were to be mixed and none
+    is."""
     config: Any = work.config
     card = work.inputs["log"].card
     num_thin, notes = relabel_summary.thin(tasks, arrays, config)
@@ -115,6 +116,7 @@ def product(work: Work, tasks: tuple[Task, ...], arrays: dict[str, Any], said: d
         extra["trial_episodes"] = config.trial_episodes
         places = [arrays[task_leaf(i)]["place"] for i in range(len(tasks))]
         metrics["mixed_trials"] = float(sum(len(np.unique(one // config.trial_episodes)) for one in places))
-        work.tell.note(f"{metrics['mixed_trials']:.0f} trials are mixed")
+        for line in [*relabel_trials.unmixed(work, tasks, arrays), f"{metrics['mixed_trials']:.0f} trials are mixed"]:
+            work.tell.note(line)
     name = slug(f"{said['reward']} {card.extra['family']}")
     return Product(arrays, metrics, list(card.tasks), extra, name=name)

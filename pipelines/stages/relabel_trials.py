@@ -13,12 +13,13 @@ import numpy as np
 from pipelines.core.errors import UsageError, WrongKind
 from pipelines.core.learn import stage_key, task_keys
 from pipelines.core.trees import task_leaf, to_dict
-from pipelines.core.types import Log
+from pipelines.core.types import Log, Task
 from pipelines.core.work import Work
 from pipelines.stages.relabel_models import Bench, Logs
 from pipelines.stages.relabel_pairs import Whole, errors_of, relabelled, whole
 
 TRIAL_KEY = 3  # folded into the stage's key
+MOST_NAMES = 5  # of tasks, in a note
 
 Offers = Callable[[np.ndarray], list[np.ndarray]]  # slots [L] of a trial -> of each task, episodes [C, L] that fit
 
@@ -100,6 +101,29 @@ def rows_of(pieces: Sequence[Piece], bounds: Sequence[np.ndarray]) -> tuple[Any,
 
 def keys_of(work: Work, ids: list[int]) -> Any:
     return task_keys(jax.random.fold_in(stage_key(work.seed, "relabel"), TRIAL_KEY), ids)
+
+
+def unmixed(work: Work, tasks: Sequence[Task], arrays: dict[str, Any]) -> list[str]:
+    """What to say of tasks none of whose trials are mixed. Raises UsageError where no task has one that is."""
+    config: Any = work.config
+    k, log = config.trial_episodes, work.inputs["log"]
+    none = [i for i in range(len(tasks)) if not len(arrays[task_leaf(i)]["place"])]
+    if len(none) < len(tasks):
+        names = ", ".join(tasks[i].name for i in none[:MOST_NAMES])
+        more = f" and {len(none) - MOST_NAMES} more" if len(none) > MOST_NAMES else ""
+        return [f"no trial is mixed in task {names}{more}"] if none else []
+    logs, half = Logs(log), k // 2
+    if max(num_whole(logs[i], log.card.extra["horizon"]) for i in none) < k:
+        hint = f"no task has {k} whole episodes: collect more steps, or --set trial_episodes=... for shorter trials"
+    elif "replay" in work.inputs:
+        hint = (
+            f"half a trial is {half} episode(s) of one policy: omrl replay --set episodes={half}, or --set sources=each"
+        )
+    elif config.reward == "model":
+        hint = "no episode passes: --set threshold=... for a wider one, or --set reward=known where a family knows it"
+    else:
+        hint = f"only one task has {k} whole episodes: collect more steps of the others"
+    raise UsageError(f"no trial is mixed: {log.card.id} would stay as it is", hint)
 
 
 # ---- other tasks' episodes with new rewards --------------------------------------------------------------------------

@@ -224,6 +224,14 @@ def test_trials_are_mixed_with_replayed_episodes_as_they_were_paid(log, played):
     np.testing.assert_array_equal(mine.action[len(first) : len(first) + 5], logs_of(log)[0].action[5:10])
 
 
+def test_half_a_trial_wants_as_many_episodes_of_one_policy(log, played):
+    few = {**MIXED, "trial_episodes": 10}
+    with pytest.raises(UsageError, match="no trial is mixed") as caught:
+        run("relabel", {"log": log, "replay": played}, few)
+    assert "5 episode(s) of one policy: omrl replay --set episodes=5, or --set sources=each" in caught.value.hint
+    assert rows_of(run("relabel", {"log": log, "replay": played}, few, {"sources": "each"}), 0).row.size
+
+
 def test_a_replay_that_does_not_fit_is_refused(log, played):
     with pytest.raises(UsageError, match="replayed rows are a log of their own") as caught:
         run("relabel", {"log": log, "replay": played}, {"unit": "row"})

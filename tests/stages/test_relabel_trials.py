@@ -8,12 +8,12 @@ from pipelines.core.configs.base import resolve
 from pipelines.core.configs.relabel import RelabelConfig
 from pipelines.core.errors import UsageError, WrongKind
 from pipelines.core.samplers import trials
-from pipelines.core.types import Log, transitions
+from pipelines.core.types import Log, Task, transitions
 from pipelines.stages import relabel_trials, relabelled
 from pipelines.stages.registry import STAGES
 from pipelines.stages.relabel_trials import Piece, of_replay, of_trials
 from tests.lines import line
-from tests.toys import make_log, run, stacked, stored, work
+from tests.toys import make_log, run, stacked, work
 
 from .relabelling import found_as, log_of, logged, logs_of, rows_of
 
@@ -195,16 +195,24 @@ def test_episodes_under_a_learned_reward_pass_by_their_mean_spread(log):
     other = ~np.eye(3, dtype=bool)
     assert np.isfinite(found.tree["foreign_error"]).all()
     assert 0 < found.tree["pass_rate"][other].mean() <= 1
-    # under a limit that nothing meets, the logs are as they were
-    order = work("relabel", {"log": log}, learned, {"threshold": 1e-9})
-    product = STAGES["relabel"].load()(order)
-    assert product.metrics["thin_pairs"] == 6
-    assert product.metrics["mixed_trials"] == 0
+
+
+def test_where_nothing_is_mixed_it_says_what_to_do(log):
+    order = work("relabel", {"log": log}, {"unit": "episode", "threshold": 1e-9})
+    with pytest.raises(UsageError, match="no trial is mixed: log would stay as it is") as caught:
+        STAGES["relabel"].load()(order)
+    assert "--set threshold=" in caught.value.hint
     assert "no episode of task times 2 passes under the reward of task times 1" in order.tell.notes
-    found = stored("relabel", product, order.config)
-    spliced, logs = relabelled.spliced(found, [read(log)]), read(log)
-    for name in Log._fields:
-        assert np.asarray(getattr(spliced, name)).tobytes() == getattr(logs, name).tobytes(), name
+    with pytest.raises(UsageError, match="no trial is mixed") as caught:
+        run("relabel", {"log": log}, KNOWN, {"trial_episodes": 22})
+    assert "no task has 22 whole episodes: collect more steps" in caught.value.hint
+
+
+def test_a_task_that_nothing_is_mixed_in_is_named(log):
+    tasks = [Task.from_json(task) for task in log.card.tasks]
+    some = {f"task_{n:04d}": {"place": np.zeros(n % 2)} for n in range(3)}
+    order = work("relabel", {"log": log}, KNOWN)
+    assert relabel_trials.unmixed(order, tasks, some) == ["no trial is mixed in task times 1, times 3"]
 
 
 def test_the_same_bits_twice_and_others_with_another_seed(log, mixed):
