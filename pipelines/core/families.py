@@ -151,6 +151,12 @@ def parse(name: str, evaluation: bool = False) -> Named:
     return Named(family, options | (dict(entry.evaluation) if evaluation else {}))
 
 
+def kernel(name: str) -> str:
+    """What of a full name decides rewards and dynamics: all but where episodes begin and what computes them."""
+    family, *said = (str(parse(name)) if entry_of(name) else name).split(",")
+    return ",".join([family, *(one for one in said if one.partition("=")[0] not in ("start", "engine"))])
+
+
 def entry_of(name: str) -> Entry | None:
     """The listing's line for a full name, None for a family that is not ours."""
     return FAMILIES.get(name.partition(",")[0])

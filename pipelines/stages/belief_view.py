@@ -20,6 +20,7 @@ from pipelines.core.bamdp import View
 from pipelines.core.configs.base import resolve
 from pipelines.core.configs.belief import BeliefConfig
 from pipelines.core.errors import StageFailed, UsageError, WrongKind
+from pipelines.core.families import kernel
 from pipelines.core.samplers import Trials, logged_trials
 from pipelines.core.taskmap import TaskAxis
 from pipelines.core.trees import from_dict
@@ -124,8 +125,9 @@ def metatrain(work: Work, logs: Log, tasks: Sequence[Task]) -> Product:
 
 
 def same_family(log: Any, belief: Any) -> None:
-    """Raises WrongKind for a belief of another family, or of other observations and actions, than the log."""
-    mine, theirs = ((card.extra["family"] or "").partition(",")[0] for card in (log.card, belief.card))
+    """Raises WrongKind for a belief of another family, or of other rewards or dynamics of it, or of other observations
+    and actions, than the log."""
+    mine, theirs = (kernel(card.extra["family"] or "") for card in (log.card, belief.card))
     make = f"omrl belief --log {log.card.id} learns one of it"
     if mine != theirs:
         raise WrongKind(f"the belief {belief.card.id} is of {theirs or 'no family'}, the log of {mine or 'none'}", make)

@@ -21,6 +21,7 @@ from pipelines.algos.belief_decoders import Decoder
 from pipelines.core import own
 from pipelines.core.configs.belief import BeliefConfig
 from pipelines.core.errors import StageFailed, UsageError, WrongKind
+from pipelines.core.families import kernel
 from pipelines.core.learn import stage_key, task_keys
 from pipelines.core.names import slug
 from pipelines.core.samplers import Trial
@@ -85,7 +86,7 @@ def some(tasks: tuple[Task, ...], count: int) -> tuple[Task, ...]:
 
 
 def _belongs(policy: Any, belief: Any) -> None:
-    mine, theirs = ((card.extra["family"] or "").partition(",")[0] for card in (policy, belief))
+    mine, theirs = (kernel(card.extra["family"] or "") for card in (policy, belief))
     if mine != theirs:
         raise WrongKind(f"the belief {belief.id} is of {theirs or 'no family'}, the policy of {mine}", "name its own")
     parent = getattr(policy, "parents", {}).get("belief")

@@ -192,6 +192,8 @@ def test_a_belief_of_another_family_is_refused(log, model):
     refuse(WrongKind, "of other observations or actions", wide, belief=model)
     options = log_of(family="line/toy,start=fixed")  # the same family, logged from another start
     metatrain.run(work("metatrain", {"log": options, "belief": model}, SHORT))
+    dense = "is of line/toy, the log of line/toy,reward=dense"
+    refuse(WrongKind, dense, log_of(family="line/toy,start=fixed,reward=dense"), belief=model)
 
 
 def test_too_few_trials_are_refused_by_name(model):

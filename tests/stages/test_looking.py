@@ -244,6 +244,10 @@ def test_a_belief_of_something_else(grid):
     assert caught.value.hint == "--belief belief"
     with pytest.raises(WrongKind, match="is of point-semicircle-sparse/borel, the policy of gridworld/borel"):
         look("", {"policy": policy, "belief": believing("point-semicircle-sparse/borel")})
+    dense, fixed = "ant-semicircle/borel,reward=dense", "ant-semicircle/borel,start=fixed,engine=brax"
+    card, ant = (SimpleNamespace(id="card", extra={"family": name}) for name in (fixed, dense))
+    with pytest.raises(WrongKind, match=r"borel,reward=dense, the policy of ant-semicircle/borel$"):
+        looking._belongs(card, ant)
     with pytest.raises(UsageError, match="belief-model is asked") as caught:
         evaluation.run(work("eval", {"policy": policy, "belief": belief}))
     assert caught.value.hint == "--protocol look"
