@@ -28,6 +28,7 @@ from pipelines.core.types import Array, Log, Space, Task, Transition
 from pipelines.core.unit_box import rows_to_unit, unit
 from pipelines.core.work import Product, Work
 from pipelines.stages import belief as belief_stage
+from pipelines.stages import learners
 from pipelines.stages.across import run_across
 from pipelines.stages.belief import located
 
@@ -95,8 +96,8 @@ def first_of(where: Trials, most: int | None) -> Trials:
 def metatrain(work: Work, logs: Log, tasks: Sequence[Task]) -> Product:
     """BOReL's learner on the log `logs [T, ...]` as it was read.
 
-    Raises UsageError where a belief or mixed trials are missing, or there are too few trials, WrongKind for a belief of
-    another family, StageFailed for one that is not finite on these logs.
+    Raises UsageError where a belief or mixed trials are missing, there are too few trials, or the belief is of another
+    split, WrongKind for one of another family, StageFailed for one that is not finite on these logs.
     """
     config: Any = work.config
     log, belief = work.inputs["log"], work.inputs.get("belief")
@@ -106,6 +107,7 @@ def metatrain(work: Work, logs: Log, tasks: Sequence[Task]) -> Product:
             f"omrl belief --log {log.card.id} learns one",
         )
     same_family(log, belief)
+    learners.want_split(belief.card, config.learn_from, "belief")
     model = model_of(belief)
     space = Space.from_json(log.card.extra["space"])
     encoder, coder = make_encoder(model, unit(space)), coder_of(belief)

@@ -167,13 +167,14 @@ def acting_of(artifact: Any, kind: type) -> Any:
     return jax.tree.map(lambda leaf: leaf[-1], from_dict(kind, arrays["snapshots"]))
 
 
-def want_split(card: Any, learn_from: str) -> None:
-    """Raises UsageError for a log that was collected on tasks of another split than `learn_from`: what is tested on
-    must not become training data unnoticed."""
+def want_split(card: Any, learn_from: str, what: str = "log") -> None:
+    """Raises UsageError for a log that was collected on tasks of another split than `learn_from`, or a belief that was
+    learned from one: what is tested on must not become training data unnoticed."""
     split = card.extra.get("split", "train")
     if split != learn_from:
-        cause = f"log {card.id} is of {split} tasks, learn_from={learn_from}"
-        raise UsageError(cause, f"take a log of {learn_from} tasks, or say --set learn_from={split} if it is meant")
+        meant = f", or say --set learn_from={split} if it is meant" if what == "log" else ""
+        cause = f"{what} {card.id} is of {split} tasks, learn_from={learn_from}"
+        raise UsageError(cause, f"take a {what} of {learn_from} tasks{meant}")
 
 
 def want_tasks(tasks: Sequence[Task], least: int, what: str) -> None:

@@ -196,6 +196,13 @@ def test_a_belief_of_another_family_is_refused(log, model):
     refuse(WrongKind, dense, log_of(family="line/toy,start=fixed,reward=dense"), belief=model)
 
 
+def test_a_belief_of_test_tasks_is_refused(log, model):
+    about = vars(model.card) | {"extra": model.card.extra | {"split": "test"}}
+    seen = Stored(SimpleNamespace(**about), model.tree)
+    hint = refuse(UsageError, "belief belief is of test tasks, learn_from=train", log, belief=seen)
+    assert hint == "take a belief of train tasks"
+
+
 def test_too_few_trials_are_refused_by_name(model):
     words = r"no trial of 2 whole episodes in task task 0 \(1 whole\), task 1 \(1 whole\), task 2"
     assert "`omrl belief --log log --trial-episodes N`" in refuse(UsageError, words, log_of((3, 2)), belief=model)
