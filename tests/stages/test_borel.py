@@ -11,10 +11,12 @@ from pipelines.algos.belief import make_encoder
 from pipelines.core.configs.base import resolve
 from pipelines.core.configs.stages import MetatrainConfig
 from pipelines.core.errors import StageFailed, UsageError, WrongKind
+from pipelines.core.recipe import load
 from pipelines.core.samplers import rows_of
 from pipelines.core.trees import task_leaf
 from pipelines.core.types import Relabelled, Task
 from pipelines.stages import belief_view, learners, metatrain
+from pipelines.stages.borel_papers import BOREL
 from pipelines.tasks import registry
 from tests.lines import line
 from tests.toys import DISCOUNT, SPACE, Memory, Stored, make_log, run, shapes_of, stored, work
@@ -225,6 +227,14 @@ def test_mixed_trials_are_refused_where_they_are_not_read(log, model):
 
 def test_a_learner_of_other_actions_is_refused(log, model):
     refuse(UsageError, "learner=dqn cannot act", log, {"agent": {"learner": "dqn"}}, belief=model)
+
+
+def test_the_ant_learns_with_cql_on_soft_values_as_without():
+    row = {"papers": BOREL, "paper": "borel/ant-semicircle", "algorithm": "borel"}
+    assert resolve(MetatrainConfig, row, {"agent": {"learner": "cql"}}).agent.soft_target
+    for name in ("", "-excluding", "-fixed"):
+        agent = load(f"borel-ant-semicircle{name}").steps["borel-cql"].config["agent"]
+        assert (agent["learner"], agent["soft_target"]) == ("cql", True)
 
 
 def test_older_artifacts_keep_their_ids():
