@@ -88,7 +88,7 @@ _DOOR: Row = {**_WIDE, "reward_inputs": ["obs", "action"], "reward_head": "berno
 
 BOREL_ONLINE: dict[str, Any] = {
     "borel": {
-        "gridworld": _online("gridworld", 40, 30_000, _CELLS, {}, num_tasks=16),
+        "gridworld": _online("gridworld", 40, 30_000, _CELLS, {}, num_tasks=16, which_tasks="spread"),
         "point-semicircle-sparse": _online("point-semicircle-sparse", 250, 30_000, _ARC, _NAVIGATING),
         "ant-semicircle": _online("ant-semicircle", 1_000, 30_000, _WIDE, _MOVING),
         "halfcheetah-vel": _online("halfcheetah-vel", 1_000, 30_000, _WIDE, _MOVING),
@@ -119,11 +119,12 @@ def _small(body: str, iterations: int, updates: int, random: int, agent: Row, **
     }
 
 
+_FOUR: Row = {"num_tasks": 4, "which_tasks": "spread"}
 _COLD: Row = {"init_temperature": 0.01, "learn_temperature": False}
 BOREL_SMALL: dict[str, Any] = {
     "gridworld": _small("gridworld", 1_000, 40, 5_000, {"explore_end": 0.0, "explore_steps": 15_000}),
     "point-semicircle-sparse": _small("point-semicircle-sparse", 300, 50, 20_000, _COLD),
     "point-wind": _small("point-wind", 300, 40, 8_000, _COLD),
     "escape-room": _small("escape-room", 300, 50, 20_000, _COLD),
-    "ant-semicircle": _small("ant-semicircle", 100, 100, 8_000, {"hidden": [128, 128]}, num_tasks=4),
+    "ant-semicircle": _small("ant-semicircle", 100, 100, 8_000, {"hidden": [128, 128]}, **_FOUR),
 }

@@ -256,13 +256,13 @@ class Loop:
 
 
 def run(work: Work) -> Product:
-    """Learns on the training tasks of the family, or the first `num_tasks` of them. Raises UsageError for an algorithm
+    """Learns on the training tasks of the family, or `num_tasks` of them. Raises UsageError for an algorithm
     that cannot act there, StageFailed for a loss that is not finite."""
     config: Any = work.config
     family = registry.find(config.family)
     tasks = family.tasks("train")
     enough_tasks(config.num_tasks, len(tasks), family.name)
-    tasks = tasks[: config.num_tasks]
+    tasks = collect.some_of(tasks, config.num_tasks, config.which_tasks)
     name = NAMES.get(config.algorithm, config.algorithm)
     agent, asks = settled_agent(config, family)
     algorithm = learners.make(name, agent, family.space, family.discount, **asks)

@@ -14,6 +14,7 @@ from pipelines.core.errors import UsageError
 from pipelines.core.recipe import shipped
 from pipelines.core.types import transitions
 from pipelines.stages import learners, online
+from pipelines.stages.borel_papers import BOREL_ONLINE, BOREL_SMALL
 from pipelines.stages.presets import PRESETS
 from pipelines.stages.registry import STAGES
 from pipelines.tasks import registry
@@ -114,6 +115,22 @@ def test_others_logs_are_as_long_as_before():
     )
     assert (mql.random_length, mql.random_rows, mql.together) == (5, 50, 1)
     assert (borel.random_length, borel.random_rows, borel.together) == (20, 50, 4)
+
+
+def test_fewer_tasks_may_be_spread_from_the_first_to_the_last(monkeypatch):
+    found_as(line(num_tasks=5), monkeypatch)
+    made = run("online", {}, TOY, {"num_tasks": 2, "which_tasks": "spread"})
+    assert [task["name"] for task in made.card.tasks] == ["times 1", "times 5"]
+    assert "which_tasks" not in resolve(OnlineConfig, TOY).identity()
+
+
+def test_rows_that_cut_tasks_spread_them():
+    """The grid's first 16 goals would leave out its last column, the ant's first 4 lie side by side."""
+    for preset, body in (("paper", "gridworld"), ("small", "ant-semicircle")):
+        said = {"family": f"{body}/borel", "algorithm": "borel"}
+        assert resolve(OnlineConfig, PRESETS["online"][preset], said).which_tasks == "spread"
+    rows = [*BOREL_ONLINE["borel"].values(), *BOREL_SMALL.values()]
+    assert all(row.get("which_tasks") == "spread" for row in rows if "num_tasks" in row)
 
 
 def test_every_body_has_its_rows():

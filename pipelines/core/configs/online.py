@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from pipelines.core.configs.algorithms import MqlConfig, OnlineBorelConfig, PearlConfig, PooledTd3Config
-from pipelines.core.configs.base import Config, merge, resolve
+from pipelines.core.configs.base import Config, later, merge, resolve
 from pipelines.core.configs.belief import BeliefConfig
 from pipelines.core.configs.stages import AgentConfig, body_of, choose_collector, enough_tasks, whole_blocks
 from pipelines.core.errors import UsageError
@@ -35,7 +35,10 @@ class OnlineConfig(AgentConfig):
 
     family: str = "point-semicircle/spread"
     algorithm: Literal["mql", "td3-context", "td3", "pearl", "borel"] = "mql"
-    num_tasks: int | None = Field(None, ge=1, description="training tasks, from the first; None: all of them")
+    num_tasks: int | None = Field(None, ge=1, description="training tasks; None: all of them")
+    which_tasks: Literal["first", "spread"] = later(
+        "first", description="which num_tasks those are: the first, or some evenly spread from the first to the last"
+    )
     random_steps: int = Field(
         1_500, ge=1, description="uniform actions at the start, at least so many in all tasks, each its share"
     )
