@@ -40,17 +40,19 @@ BOREL: dict[str, Any] = {
         "halfcheetah-vel": _sac(1_000_000, 256, 0.2, 0.99),
         "point-wind": _sac(2_000_000, 64, 0.01, 0.9, **_GOAL),
         "escape-room": _sac(5_000_000, 128, 0.01, 0.9, **_GOAL),
-        "reacher-image": _sac(3_000_000, 256, 0.2, 0.99),
+        "reacher-image": _sac(3_000_000, 256, 0.2, 0.99, scale_obs=True),  # bytes
     }
 }
 
 # ---- online ----------------------------------------------------------------------------------------------------------
 
 
-def _online(body: str, updates: int, iterations: int, belief: Row, pearl: Row, **fields: Any) -> Row:
-    """A trial and `updates` an iteration; the nets of BOReL's row of the body."""
+def _online(
+    body: str, updates: int, iterations: int, belief: Row, pearl: Row, agent: Row | None = None, **fields: Any
+) -> Row:
+    """A trial and `updates` an iteration; the nets of BOReL's row of the body, `agent` over them."""
     drop = ("first_trials", *_PLAIN)
-    agent = {name: value for name, value in BOREL["borel"][body]["agent"].items() if name not in drop}
+    agent = {n: value for n, value in BOREL["borel"][body]["agent"].items() if n not in drop} | (agent or {})
     k = 4 if body == "gridworld" else 2
     return {
         "trial_episodes": k,
@@ -94,7 +96,7 @@ BOREL_ONLINE: dict[str, Any] = {
         "halfcheetah-vel": _online("halfcheetah-vel", 1_000, 30_000, _WIDE, _MOVING),
         "point-wind": _online("point-wind", 250, 30_000, _WIND, _NAVIGATING),
         "escape-room": _online("escape-room", 250, 30_000, _DOOR, _NAVIGATING),
-        "reacher-image": _online("reacher-image", 1_000, 30_000, _WIDE, {}),
+        "reacher-image": _online("reacher-image", 1_000, 30_000, _WIDE, {}, {"obs_scale": 255.0}),
     }
 }
 

@@ -7,7 +7,7 @@ Not followed: MBML's and BOReL's initial weights (rlkit's), MBML's unsynchronise
 episodes every 1,000 steps, MQL's random episodes of 50 steps. tiMe says `SAC, rlkit's defaults` and no more; of rlkit's
 the warm-up and the blocks are from memory. MQL learns one policy of all tasks: here each task has a TD3 with its
 constants and its share of the 5,000,000 steps. BOReL's updates number as published; that its DQN is plain is said of
-its learner on beliefs, which is the same code.
+its learner on beliefs, which is the same code. Of its image reacher nobody says how it was collected.
 """
 
 from typing import Any
@@ -109,6 +109,7 @@ PAPERS: dict[str, Any] = {
         "halfcheetah-vel": _borel_sac(400, 50, 1_000, 2_000, 128, 0.2),
         "point-wind": _borel_sac(50, 50, 300, 500, 32, 0.01),
         "escape-room": {**_borel_sac(120, 100, 50, 500, 32, 0.01), "snapshot_every": 50 * 240},
+        "reacher-image": {**PLAIN, "agent": {"obs_scale": 255.0}},
     },
     "mql": {
         "humanoid-dir": _mql(100, 100_000, 1, 500, 3e-4, 0.2, 0.3, 3),

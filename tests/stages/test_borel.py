@@ -237,5 +237,10 @@ def test_the_ant_learns_with_cql_on_soft_values_as_without():
         assert (agent["learner"], agent["soft_target"]) == ("cql", True)
 
 
+def test_the_papers_learner_sees_no_bytes():
+    scaled = {body for body, row in BOREL["borel"].items() if resolve(MetatrainConfig, row).agent.scale_obs}
+    assert scaled == {"reacher-image"}
+
+
 def test_older_artifacts_keep_their_ids():
     assert "belief" not in str(resolve(MetatrainConfig, {}).identity())

@@ -143,4 +143,5 @@ def test_every_body_has_its_rows():
             config = resolve(OnlineConfig, PRESETS["online"][preset], said)
             assert config.agent.belief["trial_episodes"] == config.trial_episodes
             if preset == "paper":
+                assert config.agent.obs_scale == (255 if "image" in body else 1)
                 assert config.iterations == 30_000 and config.trial_episodes == (4 if body == "gridworld" else 2)
