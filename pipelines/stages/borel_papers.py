@@ -83,6 +83,7 @@ def _pearl(context: int, reward_scale: float, discount: float) -> Row:
 
 _WIDE: Row = {"decoder_hidden": [64, 32], "kl_weight": 1.0}
 _NAVIGATING, _MOVING = _pearl(1_024, 0.01, 0.9), _pearl(256, 0.2, 0.99)
+_ANT: Row = {"tasks_per_update": 8, "actor_learning_rate": None}  # the slow actor is that of the logs
 _CELLS: Row = {"embed_action": 0, "embed_reward": 8, "width": 64, "reward_head": "cells", "kl_weight": 1.0}
 _ARC: Row = {**_WIDE, "kl_weight": 0.1, "reward_inputs": ["next_obs"]}
 _WIND: Row = {**_WIDE, "reward_inputs": ["next_obs", "action"], "decode_state": True}
@@ -92,7 +93,7 @@ BOREL_ONLINE: dict[str, Any] = {
     "borel": {
         "gridworld": _online("gridworld", 40, 30_000, _CELLS, {}, num_tasks=16, which_tasks="spread"),
         "point-semicircle-sparse": _online("point-semicircle-sparse", 250, 30_000, _ARC, _NAVIGATING),
-        "ant-semicircle": _online("ant-semicircle", 1_000, 30_000, _WIDE, _MOVING),
+        "ant-semicircle": _online("ant-semicircle", 1_000, 30_000, _WIDE, _MOVING, _ANT),
         "halfcheetah-vel": _online("halfcheetah-vel", 1_000, 30_000, _WIDE, _MOVING),
         "point-wind": _online("point-wind", 250, 30_000, _WIND, _NAVIGATING),
         "escape-room": _online("escape-room", 250, 30_000, _DOOR, _NAVIGATING),

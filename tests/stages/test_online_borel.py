@@ -144,4 +144,6 @@ def test_every_body_has_its_rows():
             assert config.agent.belief["trial_episodes"] == config.trial_episodes
             if preset == "paper":
                 assert config.agent.obs_scale == (255 if "image" in body else 1)
+                assert config.agent.tasks_per_update == (8 if "ant" in body else 16)
+                assert config.agent.actor_learning_rate is None
                 assert config.iterations == 30_000 and config.trial_episodes == (4 if body == "gridworld" else 2)
