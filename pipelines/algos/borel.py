@@ -6,7 +6,8 @@ where actions are discrete, each the file of that name. The encoder is frozen, a
 Differs: tasks are drawn anew for every update, where the code keeps those of an iteration; nets see states of mean 0
 and deviation 1 and learn rewards divided by their deviation unless fields say otherwise; weights are LeCun-normal; CQL
 has the right estimator, beside squared errors with a factor 1/2, so that `conservative_weight` counts double beside
-the code's; a trial's next episode is begun seeing where it begins (`boundary` has the code's way).
+the code's; a trial's next episode is begun seeing where it begins (`boundary` has the code's way, but for the encoder,
+which sees no flag at the end of a trial).
 T tasks, B rows of each in a batch, F = O + 1 + 2 Z.
 """
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from pipelines.core.types import Array, Log, Transition
 
 # what stands where one episode of a trial ends and the next begins: the next one's first observation, or the last one's
-# terminal one, as the released code has it
+# terminal one with flag 1, as the released code has it, where the last episode of a trial ends, too
 Boundary = Literal["start", "end"]
 
 
@@ -46,14 +46,15 @@ def augmented(
     episode, step, terminal, truncated = (getattr(logs, name)[task, row] for name in columns)
     number = episode % num_episodes
     opens = (step == 0) & (number > 0)
-    closes = (terminal | truncated) & (number < num_episodes - 1)
+    ends = terminal | truncated
+    closes = ends & (number < num_episodes - 1)
     slot, place = row + episode, row + episode // num_episodes
     before, after = (slot, slot + 1 + closes) if boundary == "start" else (slot - opens, slot + 1)
     return Transition(
         obs=flat(logs.obs[task, before], opens, views.belief[task, place]),
         action=logs.action[task, row],
         reward=logs.reward[task, row],
-        next_obs=flat(logs.obs[task, after], closes, views.belief[task, place + 1]),
+        next_obs=flat(logs.obs[task, after], closes if boundary == "start" else ends, views.belief[task, place + 1]),
         terminal=terminal & ~closes,
         truncated=truncated,
         outcome=logs.outcome[task, row],

@@ -36,6 +36,15 @@ def test_the_original_boundary_goes_on_from_the_terminal_state():
     np.testing.assert_array_equal(found.next_obs, [[2, 0, 102, -2], [3, 1, 103, -3], [11, 0, 104, -4]])
 
 
+def test_the_original_flag_is_at_the_end_of_a_trial_too():
+    """And not where the next one begins."""
+    for boundary, flag in (("start", 0), ("end", 1)):
+        found = seen([3, 3, 3, 3], row=[5, 6], boundary=boundary)
+        np.testing.assert_array_equal(found.next_obs[:, :2], [[13, flag], [21, 0]])
+        np.testing.assert_array_equal(found.obs[:, :2], [[12, 0], [20, 0]])
+        assert not found.terminal.any()
+
+
 @pytest.mark.parametrize("boundary", ["start", "end"])
 @pytest.mark.parametrize("lengths, dies", [([3] * 8, ()), ([2, 3, 1, 3, 3, 3], (0, 2))])
 def test_what_is_seen_after_a_row_is_what_is_seen_before_the_next(boundary, lengths, dies):
