@@ -32,9 +32,14 @@ SEEDS = {
     "mbml-halfcheetah-vel": "0-2",
     "mbml-ant-goal": "0-2",
     "time-halfcheetah": "0-2",
+    "borel-gridworld": "0-4",
+    "borel-point-semicircle-sparse": "0-4",
+    "borel-escape-room": "0-2",
+    "borel-point-wind": "0-2",
 }
 PRESET = "small"
 LONG = ("time-point", "time-point-random", "time-point-ablations", "time-point-spread")  # shown with every task
+BOREL_PICTURES = ("behaviour", "figure-3", "figure-4", "figure-7", "figures-10-11")  # before the domain's name
 BRIEF_PICTURES = ("learning", "scores", "probe-mbml", "probe-neither", "figure-3")
 PICTURES = ("learning", "reference-ends", "method-ends", "scores", "sweep", "probe-mbml", "probe-neither", "figure-3")
 
@@ -89,13 +94,14 @@ def run(recipe: str, extra: list[str]) -> None:
     (OUT / f"{recipe}.csv").write_text((page / "table.csv").read_text())
     wanted = (*PICTURES, "proposition") if recipe in LONG else BRIEF_PICTURES
     for png in sorted(page.glob("*.png")):
-        if png.stem.endswith(wanted):
+        if png.stem.endswith(wanted) or png.stem.startswith(BOREL_PICTURES):
             shutil.copy(png, OUT / f"{recipe}-{_plain(png.stem)}.png")
 
 
 def _plain(stem: str) -> str:
-    """`point-semicircle-time-test-learning` -> `learning`"""
-    return next((name for name in PICTURES if stem.endswith(name)), stem)
+    """`point-semicircle-time-test-learning` -> `learning`, `figure-7-gridworld-borel` -> `figure-7`"""
+    named = next((name for name in BOREL_PICTURES if stem.startswith(name)), stem)
+    return next((name for name in PICTURES if stem.endswith(name)), named)
 
 
 def render(text: str, recipe: str, table: str) -> str | None:

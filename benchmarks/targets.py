@@ -14,6 +14,8 @@ SHARE_OF_CEILING = 0.85
 POOLED_GAP, PER_TASK_GAP = 0.5, 0.15
 SLIGHTLY = 0.1  # of a score
 HALF = 0.5
+BAYES_SHARE = 0.85  # of the gridworld's Bayes-optimal return
+ARC_SUM, ARC_FOUND = 75.0, 0.9  # the semicircle's two episodes; goals found in the first one
 
 
 def judge(results: dict[str, dict[str, Any]]) -> list[str]:
@@ -36,6 +38,9 @@ def judge(results: dict[str, dict[str, Any]]) -> list[str]:
         lines += _disjoint(results["mbml-disjoint"])
     if "time-halfcheetah" in results:
         lines += _cheetah(results["time-halfcheetah"])
+    for recipe in ("borel-gridworld", "borel-point-semicircle-sparse", "borel-escape-room", "borel-point-wind"):
+        if recipe in results:
+            lines += _borel(recipe, results[recipe])
     return lines
 
 
@@ -105,6 +110,20 @@ def _cheetah(result: dict[str, Any]) -> list[str]:
     ]
     searched = next(one for one in result["table"]["differences"] if one["other"] == "tiMe, CEM")
     return [*lines, _line(searched["low"] > 0, f"cheetah: tiMe - tiMe, CEM {_text(searched)} > 0")]
+
+
+def _borel(recipe: str, result: dict[str, Any]) -> list[str]:
+    """What BOReL is held to where a bound is known, and what each arm returns (BOReL Figures 3 and 4)."""
+    domain, rows = recipe.removeprefix("borel-"), dict(_rows(result))
+    lines = [f"figures  {domain}: {label} {_text(row['all']['sum_return'])}" for label, row in rows.items()]
+    of = rows["BOReL"]["all"]
+    wanted = {
+        "gridworld": {"bayes_fraction": BAYES_SHARE},
+        "point-semicircle-sparse": {"sum_return": ARC_SUM, "episode_1_success": ARC_FOUND},
+    }
+    for name, least in wanted.get(domain, {}).items():
+        lines.append(_line(of[name]["point"] >= least, f"{domain}: BOReL's {name} {_text(of[name])} >= {least}"))
+    return lines
 
 
 def _disjoint(result: dict[str, Any]) -> list[str]:
