@@ -34,7 +34,8 @@ class Interrupted(OmrlError):
 
 @dataclass(frozen=True)
 class How:
-    """How to run: what to do with a result, or half of one, that is already there."""
+    """How to run: what to do with a result, or half of one, that is already there. `coming`: stages that the same
+    process runs later, which it loads with the first one, so that all are of the code that cards say."""
 
     force: bool = False
     resume: bool = False
@@ -43,6 +44,7 @@ class How:
     checkpoint_s: float = 60.0
     tasks_at_once: int | None = None
     crew: Crew = ALONE
+    coming: tuple[StageSpec, ...] = ()
 
     @classmethod
     def of(cls, common: Running) -> "How":
@@ -185,6 +187,8 @@ def _run(order: Order, inputs: Mapping[str, Any], claim: Claim, how: How, title:
     with deferred_interrupt() as interrupted:  # native modules take an interrupt for a failed import, or crash
         platform.prepare(how.devices)
         run = order.spec.load()
+        for spec in how.coming:
+            spec.load()
         importlib.import_module("pipelines.store.arrays")  # orbax
         machine = platform.describe()  # starts jax's backend
     if interrupted():

@@ -1,7 +1,7 @@
 """`omrl run RECIPE`: a recipe and its seeds become jobs, each an Order; what is up to date is not run again."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from omrl_cli import console, launch, plan
@@ -166,6 +166,7 @@ def choose(jobs: Sequence[Job], recipe: Recipe, only: Sequence[str] | None) -> l
 def run(jobs: Sequence[Job], shelf: Shelf, how: How) -> list[Done]:
     """Runs what is not up to date. Raises what `launch.execute` raises; what was made before stays made."""
     done: list[Done] = []
+    how = replace(how, coming=tuple({job.order.spec.name: job.order.spec for job in jobs}.values()))
     for number, job in enumerate(jobs, 1):
         _check_inputs(job, shelf)
         title = f"[{number}/{len(jobs)}] {job}"

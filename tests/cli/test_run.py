@@ -1,6 +1,7 @@
 """`omrl run` on small stages: order, seeds, up to date, stale, force, resume, damage."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,12 @@ from omrl_cli import recipe as recipes
 from omrl_cli import standing
 from pipelines.core.errors import UsageError
 from pipelines.core.recipe import load, parse, shipped
+from pipelines.core.work import Product, Work
 from pipelines.stages.estimates import COMPILE_S
 from pipelines.store.card import Code
 from pipelines.store.shelf import Shelf
 
-from .counting import Counting
+from .counting import Counting, TestSpec
 
 
 def ids(said) -> list[str]:
@@ -41,6 +43,24 @@ def test_second_run_is_up_to_date_and_a_new_seed_runs_alone(omrl, recipe: Path, 
     assert second.err.count("up to date") == 3
     omrl("run", recipe, "--seeds", "0,1")
     assert counting.runs == ["count 1", "count 1", "sum 0"]
+
+
+def test_what_runs_later_is_loaded_with_what_runs_first(
+    omrl, recipe: Path, counting: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkout that changes under a chain changes none of its stages."""
+    load = TestSpec.load
+
+    def told(spec: TestSpec) -> Callable[[Work], Product]:
+        counting.runs.append(f"load {spec.name}")
+        return load(spec)
+
+    monkeypatch.setattr(TestSpec, "load", told)
+    assert omrl("run", recipe).code == 0
+    assert counting.runs.index("load sum") < counting.runs.index("count 0")
+    counting.runs.clear()
+    assert omrl("run", recipe).code == 0
+    assert counting.runs == []  # nothing to do, nothing loaded
 
 
 def test_layers_of_a_step(omrl, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
