@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from pipelines.algos import context, sac
 from pipelines.algos.context import (
-    Memory,
+    Factors,
     drawn,
     factors,
     gaussian_encoder,
@@ -65,10 +65,12 @@ class Acting(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """What is remembered of a task. While it explores, z is drawn from the prior and what is seen is kept."""
+    """`context.Memory`, and how many episodes of the task have begun."""
 
-    memory: Memory
-    episodes: Array  # [] int32, begun
+    seen: Factors  # [Z]
+    noise: Array  # [Z]
+    z: Array  # [Z]
+    episodes: Array  # [] int32
 
 
 def policy(config: PearlConfig, nets: sac.Nets, encoder: Net) -> Policy:
@@ -76,37 +78,38 @@ def policy(config: PearlConfig, nets: sac.Nets, encoder: Net) -> Policy:
     has shown so far (the code's exploration)."""
 
     def begin(acting: Acting, key: Array) -> Trial:
-        return Trial(context.fresh(config.latent_dim), jnp.int32(0))
+        return Trial(*context.fresh(config.latent_dim), episodes=jnp.int32(0))
 
-    def redraw(trial: Trial, draw: Callable[[Memory], Memory]) -> Trial:
-        """z drawn anew, of all that was seen or of nothing."""
+    def redrawn(memory: Trial, draw: Callable[[Any], Any]) -> Trial:
+        """z drawn anew, of all that was seen, or of nothing while the task is explored."""
         if not config.prior_episodes:
-            return trial._replace(memory=draw(trial.memory))
-        seen, heed = trial.memory.seen, trial.episodes > config.prior_episodes
-        memory = draw(trial.memory._replace(seen=jax.tree.map(lambda leaf: jnp.where(heed, leaf, 0), seen)))
-        return trial._replace(memory=memory._replace(seen=seen))
+            return draw(memory)
+        heed = memory.episodes > config.prior_episodes
+        heeded = jax.tree.map(lambda leaf: jnp.where(heed, leaf, 0), memory.seen)
+        return draw(memory._replace(seen=heeded))._replace(seen=memory.seen)
 
-    def start(acting: Acting, trial: Trial, obs: Array, key: Array) -> Trial:
-        return redraw(trial._replace(episodes=trial.episodes + 1), lambda memory: context.episode(memory, key))
+    def start(acting: Acting, memory: Trial, obs: Array, key: Array) -> Trial:
+        begun = memory._replace(episodes=memory.episodes + 1)
+        return redrawn(begun, lambda memory: context.episode(memory, key))
 
-    def features(acting: Acting, trial: Trial, obs: Array) -> Array:
-        return jnp.concatenate([acting.sac.normaliser.obs(obs), trial.memory.z], -1)
+    def features(acting: Acting, memory: Trial, obs: Array) -> Array:
+        return jnp.concatenate([acting.sac.normaliser.obs(obs), memory.z], -1)
 
-    def act(acting: Acting, trial: Trial, obs: Array, key: Array, explore: Any) -> Array:
-        return sac.act(nets.actor, acting.sac.actor, features(acting, trial, obs), key, explore)
+    def act(acting: Acting, memory: Trial, obs: Array, key: Array, explore: Any) -> Array:
+        return sac.act(nets.actor, acting.sac.actor, features(acting, memory, obs), key, explore)
 
-    def observe(acting: Acting, trial: Trial, row: Transition) -> Trial:
-        norm, memory = acting.sac.normaliser, trial.memory
+    def observe(acting: Acting, memory: Trial, row: Transition) -> Trial:
+        norm = acting.sac.normaliser
         more = factors(encoder, acting.encoder, norm, row, config.context_next_obs)
-        trial = trial._replace(memory=memory._replace(seen=together(memory.seen, more)))
-        return redraw(trial, context.redrawn) if config.resample == "step" else trial
+        memory = memory._replace(seen=together(memory.seen, more))
+        return redrawn(memory, context.redrawn) if config.resample == "step" else memory
 
-    def value(acting: Acting, trial: Trial, obs: Array, action: Array) -> Array:
-        q = nets.critics.apply(acting.sac.critics, features(acting, trial, obs), action)
+    def value(acting: Acting, memory: Trial, obs: Array, action: Array) -> Array:
+        q = nets.critics.apply(acting.sac.critics, features(acting, memory, obs), action)
         return q.mean(0) * acting.sac.normaliser.reward_std
 
-    def latent(acting: Acting, trial: Trial) -> Latent:
-        return context.latent(trial.memory)
+    def latent(acting: Acting, memory: Any) -> Latent:
+        return context.latent(memory)
 
     return Policy(begin, start, act, observe, value, latent)
 

@@ -69,9 +69,9 @@ def test_first_episodes_may_draw_from_the_prior(logs, resample):
         memory, told = algorithm.policy.begin(acting, jax.random.key(1)), []
         for episode in range(3):
             memory = algorithm.policy.start(acting, memory, one.obs[0], jax.random.key(2 + episode))
-            told.append(memory.memory)
+            told.append(memory)
             memory = algorithm.policy.observe(acting, memory, transitions(one, jnp.int32(episode)))
-            told.append(memory.memory)
+            told.append(memory)
         return told, algorithm.policy.latent(acting, memory)
 
     (exploring, known), (heeding, same) = played(policy[2]), played(policy[0])
