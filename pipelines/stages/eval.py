@@ -68,7 +68,7 @@ def evaluate(bench: Bench, tasks: tuple[Task, ...], checkpoint: protocols.Checkp
     steps = bench.steps if config.curve_episodes else np.zeros(0, np.int32)
     curve = {name: np.zeros((0, len(tasks)), np.float32) for name in ("return", "value", "discounted")}
     if len(steps):
-        seen = bench.seat(tasks, config.curve_episodes, curve_key).along(bench.snapshots, len(steps))
+        seen = bench.along(tasks, config.curve_episodes, curve_key)
         found = [[protocols.means(getattr(one, name)) for one in seen] for name in ("returns", "value", "discounted")]
         curve = {name: np.stack(values) for name, values in zip(curve, found, strict=True)}
         curve |= adapting.curves([one.adapted for one in seen]) if played.adapted else {}

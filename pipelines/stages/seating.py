@@ -12,7 +12,7 @@ from pipelines.core.errors import UsageError
 from pipelines.core.learn import stage_key, task_keys
 from pipelines.core.taskmap import TaskAxis
 from pipelines.core.trees import from_dict
-from pipelines.core.types import Algorithm, Task, TaskFamily, task_rows
+from pipelines.core.types import Algorithm, HostFamily, Task, TaskFamily, task_rows
 from pipelines.stages import adapting, contexts, learners, protocols
 
 
@@ -130,6 +130,19 @@ class Bench:
         rounds = None if self.adapter is None else self.adapter.over(tasks, axis)
         return Seat(axis, axis.put(task_keys(key, [task.id for task in tasks])), chosen, play, context, rounds)
 
+    def along(self, tasks: tuple[Task, ...], num_runs: int, key: Any) -> list[protocols.Played]:
+        """All snapshots that are played, with the same luck."""
+        count = len(self.steps)
+        if self.adapter is not None or not isinstance(self.family, HostFamily):
+            return self.seat(tasks, num_runs, key).along(self.snapshots, count)
+        # beside each other, as if each had tasks of its own: a simulator's steps then wait for one call, not for S
+        seat, num = self.seat(tasks * count, num_runs, key), len(tasks)
+        chosen = None if seat.chosen is None else seat.chosen[:num]
+        each = [spread_over(protocols.snapshot(self.snapshots, s), chosen, num) for s in range(count)]
+        acting = jax.tree.map(lambda *leaves: np.concatenate(leaves), *each)
+        played = seat.play(seat.axis.put(acting), seat.keys, *seat.context)
+        return [protocols.snapshot(played, np.arange(s * num, (s + 1) * num)) for s in range(count)]
+
     def check_context(self, tasks: tuple[Task, ...], label: str) -> None:
         """Raises UsageError for a context that is not there, or that the policy would not remember."""
         if self.context is not None:
@@ -144,6 +157,5 @@ class Bench:
             return None
         protocols.want_snapshots(self.steps)
         tasks = tasks_of(self.family, protocols.CHOSEN_ON[self.config.checkpoint], (task.id for task in self._trained))
-        seat = self.seat(tasks, self.config.curve_episodes, stage_key(self.seed, "eval-checkpoint"))
-        seen = seat.along(self.snapshots, len(self.steps))
+        seen = self.along(tasks, self.config.curve_episodes, stage_key(self.seed, "eval-checkpoint"))
         return protocols.best([one.returns.mean(1) for one in seen], self.steps)

@@ -1,12 +1,18 @@
 """Which snapshot is evaluated, and which are played along the way, on a line where everything is known."""
 
+import dataclasses
+
+import jax
 import numpy as np
 import pytest
 
+from pipelines.core.configs.base import resolve
+from pipelines.core.configs.eval import EvalConfig
 from pipelines.core.errors import UsageError
 from pipelines.stages import protocols
-from pipelines.stages.seating import evenly, tasks_of
+from pipelines.stages.seating import Bench, evenly, tasks_of
 from pipelines.tasks import registry
+from tests.lines import hosted
 from tests.stages.on_a_line import EPISODES, WAY, agent, evaluate, family, finder, searcher, task
 
 
@@ -95,3 +101,25 @@ def test_the_training_tasks_are_those_that_a_policy_was_trained_on():
     assert tasks_of(family, "train", ids) == train
     assert tasks_of(family, "train", [12345]) == train  # of another family's tasks: the policy is tried on all of these
     assert tasks_of(family, "test", ids[:1]) == test
+
+
+@pytest.mark.parametrize("protocol", [{}, EPISODES])
+def test_a_simulators_snapshots_play_beside_each_other_as_they_would_alone(known, protocol):
+    """In one call for all, with each one's own luck, and with what each was shown."""
+    host = hosted(family(UP))
+
+    def act(acting, memory, obs, key, explore):
+        return (acting.speed + 0.1 * jax.random.normal(key) + 0.01 * memory.paid)[None]
+
+    known(host, dataclasses.replace(searcher(), act=act))
+    tasks, key = UP["train"], jax.random.key(3)
+    bench = Bench(resolve(EvalConfig, {"curve_episodes": 2, **protocol}), 0, agent(DOWN), host)
+    beside = bench.along(tasks, 2, key)
+    alone = bench.seat(tasks, 2, key).along(bench.snapshots, len(bench.steps))
+    assert len(beside) == len(DOWN)
+    for one, other in zip(beside, alone, strict=True):
+        leaves = jax.tree.leaves(one), jax.tree.leaves(other)
+        assert len(leaves[0]) == len(leaves[1]) > 3
+        for a, b in zip(*leaves, strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert len({float(value) for one in beside for value in one.returns.ravel()}) == 2 * 2 * len(DOWN)
