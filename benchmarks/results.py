@@ -92,7 +92,7 @@ def run(recipe: str, extra: list[str]) -> None:
     (OUT / f"{recipe}.json").write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
     (OUT / f"{recipe}.md").write_text((page / "table.md").read_text())
     (OUT / f"{recipe}.csv").write_text((page / "table.csv").read_text())
-    wanted = (*PICTURES, "proposition") if recipe in LONG else BRIEF_PICTURES
+    wanted = (*PICTURES, "proposition") if recipe in LONG else () if recipe.startswith("borel") else BRIEF_PICTURES
     for png in sorted(page.glob("*.png")):
         if png.stem.endswith(wanted) or png.stem.startswith(BOREL_PICTURES):
             shutil.copy(png, OUT / f"{recipe}-{_plain(png.stem)}.png")
