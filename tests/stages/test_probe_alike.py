@@ -30,7 +30,10 @@ def test_tasks_that_differ_in_dynamics_alone_have_no_rewards_to_swap(family, mon
         with pytest.raises(UsageError, match="line/toy: tasks differ in their dynamics and pay") as caught:
             probed(encoder(1.0, 0.0), log, **more)
         assert "leave out --probe" in caught.value.hint
-    pays = lambda task, obs, action, next_obs, outcome: task[..., 0] * outcome[..., 0]  # noqa: E731
+
+    def pays(task, obs, action, next_obs, outcome):
+        return task[..., 0] * outcome[..., 0]
+
     found_as(dataclasses.replace(one, reward=pays), monkeypatch)
     assert np.isfinite(probed(encoder(1.0, 0.0), log)["mean"]).all()
     assert np.isfinite(probed(encoder(1.0, 0.0), log, relabelled=learned)["mean"]).all()
