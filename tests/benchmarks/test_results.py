@@ -46,6 +46,16 @@ def test_a_value_gap_out_of_bounds_is_a_missed_target() -> None:
     assert "-0.200" in missed[1]
 
 
+def test_borel_is_held_to_its_share_of_the_bayes_optimal_return() -> None:
+    better = copy.deepcopy(COMMITTED["borel-gridworld"])
+    rows = {row["label"]: row for row in better["table"]["sections"][0]["methods"]}
+    for share, said in ((0.86, "reached"), (0.84, "MISSED")):
+        rows["BOReL"]["all"]["bayes_fraction"]["point"] = share
+        *figures, verdict = targets.judge({"borel-gridworld": better})
+        assert verdict.startswith(said)
+        assert len(figures) == 2
+
+
 @pytest.mark.parametrize("recipe", list(COMMITTED))
 def test_committed_figures_name_their_artifacts(recipe: str) -> None:
     data = COMMITTED[recipe]

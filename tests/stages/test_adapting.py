@@ -14,7 +14,7 @@ from pipelines.core.configs.adapt import AdaptConfig
 from pipelines.core.configs.algorithms import MqlConfig
 from pipelines.core.configs.base import resolve
 from pipelines.core.configs.report import ReportConfig
-from pipelines.core.errors import InputMissing, UsageError, WrongKind
+from pipelines.core.errors import InputMissing, StageFailed, UsageError, WrongKind
 from pipelines.stages import results, tables
 from pipelines.stages.adapt_papers import BODIES, settled
 from pipelines.stages.report import page
@@ -56,6 +56,12 @@ def report(made):
 def test_nothing_of_the_meta_policy_or_its_log_has_changed(made, report):
     policy, log = made
     assert (bits(policy), bits(log)) == report[1]
+
+
+def test_an_adaptation_that_diverges_names_its_task(made):
+    policy, log = made
+    with pytest.raises(StageFailed, match=r"adapting to task .* gave numbers that are not finite"):
+        run("eval", {"policy": policy, "log": log}, ADAPT, {"adapt": {"learning_rate": 1e30}})
 
 
 def test_what_a_report_says(made, report):
