@@ -239,14 +239,37 @@ def test_lagged_velocities_telescope():
     assert np.abs(steps["exact"] - steps["lagged"]).max() > 1e-5
 
 
-def test_random_references_are_the_mean_of_their_episodes():
-    family = registry.find("walker-params/mbml")
+@pytest.mark.parametrize("name", ["walker-params/mbml", "halfcheetah-vel/time"])  # by episodes of its own, and shared
+def test_random_references_are_the_mean_of_their_episodes(name):
+    family = registry.find(name)
     task = family.tasks("test")[2]
     found = family.references(task)
     rows = np.tile(task.row(np.float64), (returns.NUM_RANDOM, 1))
     assert found["random"] == returns.play(family, rows, returns.anything, 0).returns.mean()
     assert math.isnan(found["oracle"]) and math.isnan(found["ceiling"])
     assert set(found) == {"random", "oracle", "ceiling"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "halfcheetah-vel/mbml",
+        "halfcheetah-dir/mql",
+        "ant-goal/mbml",
+        "ant-dir/mbml",
+        "ant-semicircle/borel",
+        "humanoid-dir/mql",
+        "hopper-vel/time",
+    ],
+)
+def test_one_walk_is_paid_as_each_task(name):
+    """To the bit what each task's own simulators pay."""
+    family = dataclasses.replace(registry.find(name), horizon=30)
+    rows = np.stack([task.row(np.float64) for task in family.tasks("train")[:3]])
+    found = returns.paid_as(family, rows, returns.anything, 4, 5)
+    own = [returns.play(family, np.tile(row, (5, 1)), returns.anything, 4).returns for row in rows]
+    np.testing.assert_array_equal(found, own)
+    assert len(np.unique(found)) > len(found[0]) or name.startswith("ant-semicircle")  # tasks do pay differently
 
 
 def test_returns_stop_at_the_end_of_an_episode():
