@@ -85,6 +85,7 @@ def random_only(family: Callable[[], HostFamily]) -> Callable[[Task], dict[str, 
     @functools.cache
     def alike() -> dict[tuple[float, ...], str]:
         built = family()
+        # reversed: a task of several splits counts as one of the first
         found = {} if built.dynamics else {split: built.tasks(split) for split in reversed(SPLITS)}
         return {tuple(task.params.values()): split for split, tasks in found.items() for task in tasks}
 
