@@ -35,6 +35,18 @@ class Trials(NamedTuple):
     length: Array  # [P, k] control steps until an episode ended
 
 
+class Lineup(NamedTuple):
+    """Which policies play in T tasks, where each has one of its own `[T, ...]` unless something else is said here."""
+
+    shared: bool = False  # all tasks have the same: acting states without a task axis, a copy on each device
+    beside: int | None = (
+        None  # S policies a task, `[S, ...]` or `[T, S, ...]`, beside each other and with the same luck
+    )
+
+
+OWN = Lineup()
+
+
 def begin_task(policy: Policy, acting: Any, key: Array, context: Transition | None) -> Any:
     """A memory for a new task, shown the rows of `context` [C, ...] as if they had just been seen, if there is one."""
     memory = policy.begin(acting, key)

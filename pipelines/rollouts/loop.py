@@ -4,6 +4,7 @@ T tasks have E environments each. Keys are used as the scan driver uses them, so
 engines gives the same episodes.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from pipelines.core.taskmap import TaskAxis
 from pipelines.core.types import Array, HostFamily, Policy, Simulator, Task, Transition, task_rows
-from pipelines.rollouts.episodes import Episodes, Trials, begin_task, discounted_return, places
+from pipelines.rollouts.episodes import OWN, Episodes, Lineup, Trials, begin_task, discounted_return, places
 
 MOST_ENVIRONMENTS = 256  # at once, in evaluation: a simulator may need megabytes for each
 
@@ -49,6 +50,27 @@ def turn(policy: Policy, choose: Callable[[Any, Any, Array, Array], Array]) -> C
         memory = _where(pending.fresh, policy.start(acting, memory, pending.obs, start_key), memory)
         action = choose(acting, memory, pending.obs, act_key)
         value = jnp.float32(jnp.nan) if policy.value is None else policy.value(acting, memory, pending.obs, action)
+        return memory, action, value
+
+    return one
+
+
+def watched(policy: Policy) -> Callable[..., tuple[Any, Array, Array]]:
+    """`one(t, acting, memory, pending, act_key, start_key) -> (memory, action, value)` for one environment in the step
+    `t` of episodes that are watched: greedy, begun together at 0. The value is the first action's, else NaN.
+    """
+
+    def one(
+        t: Array, acting: Any, memory: Any, pending: Pending, act_key: Array, start_key: Array
+    ) -> tuple[Any, Array, Array]:
+        memory = _where(pending.seen, policy.observe(acting, memory, pending.row), memory)
+        # `t` is the same for all environments, so that these stay branches
+        begin = lambda memory: policy.start(acting, memory, pending.obs, start_key)  # noqa: E731
+        memory = jax.lax.cond(t == 0, begin, lambda memory: memory, memory)
+        action, value = policy.act(acting, memory, pending.obs, act_key, 0.0), jnp.float32(jnp.nan)
+        if policy.value is not None:
+            judge = functools.partial(policy.value, acting, memory, pending.obs)
+            value = jax.lax.cond(t == 0, judge, lambda action: value, action)
         return memory, action, value
 
     return one
@@ -99,26 +121,30 @@ class Played(NamedTuple):
 
 
 class Player:
-    """Plays the policies of T tasks, in E environments of each at once: the compiled calls of an episode."""
+    """Plays the policies of T tasks, in E environments of each at once: the compiled calls of an episode.
+
+    Where S policies play beside each other, each has E environments of its own with the same keys: `[T, S * E, ...]`.
+    """
 
     def __init__(
-        self, family: HostFamily, policy: Policy, axis: TaskAxis, tasks: tuple[Task, ...], num_runs: int
+        self, family: HostFamily, policy: Policy, axis: TaskAxis, tasks: tuple[Task, ...], num_runs: int, lineup: Lineup
     ) -> None:
         """`num_runs` runs of each task are to be played, E of them together."""
-        most = min(max(1, MOST_ENVIRONMENTS // len(tasks)), num_runs)
-        self.family, self.axis = family, axis
+        self.beside = lineup.beside or 1
+        most = min(max(1, MOST_ENVIRONMENTS // (len(tasks) * self.beside)), num_runs)
+        self.family, self.axis, self.lineup = family, axis, lineup
         self.together = next(size for size in range(most, 0, -1) if num_runs % size == 0)
-        self.rows = np.repeat(task_rows(tasks, np.float64), self.together, axis=0)
-        one = turn(policy, lambda acting, memory, obs, key: policy.act(acting, memory, obs, key, 0.0))
+        self.rows = np.repeat(task_rows(tasks, np.float64), self.beside * self.together, axis=0)
+        look, fold = watched(policy), self._each
 
         def mine(leaf: Array, first: Array) -> Array:
-            return jax.lax.dynamic_slice_in_dim(leaf, first, self.together)
+            return jnp.concatenate([jax.lax.dynamic_slice_in_dim(leaf, first, self.together)] * self.beside)
 
         def opened(first: Array, acting: Any, key: Array, *context: Transition) -> Any:
             keys = mine(jax.random.split(key, num_runs), first)
             begin_key, reset_key, steps_key = jax.vmap(lambda one: jax.random.split(one, 3), out_axes=1)(keys)
             rows = [jax.tree.map(lambda leaf: mine(leaf, first), one) for one in context] or [None]
-            begun = jax.vmap(lambda key, rows: begin_task(policy, acting, key, rows))(begin_key, *rows)
+            begun = fold(lambda acting, key, rows: begin_task(policy, acting, key, rows))(acting, begin_key, *rows)
             return begun, reset_key, steps_key
 
         def numbered(episode: Array, keys: Array) -> Array:
@@ -130,10 +156,39 @@ class Player:
 
         def acted(t: Array, acting: Any, memory: Any, pending: Pending, start_key: Array, steps_key: Array) -> Any:
             act_key = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, t))[0])(steps_key)
-            return jax.vmap(one, in_axes=(None, 0, 0, 0, 0))(acting, memory, pending, act_key, start_key)
+            return fold(functools.partial(look, t))(acting, memory, pending, act_key, start_key)
 
-        self.open, self.numbered = axis.over_tasks(opened), axis.over_tasks(numbered)
-        self.started, self.act = axis.over_tasks(started), axis.over_tasks(acted, donate=(2,), whole=False)
+        shared = int(lineup.shared)
+        self.open, self.numbered = axis.over_tasks(opened, shared=shared), axis.over_tasks(numbered)
+        self.started = axis.over_tasks(started)
+        self.act = axis.over_tasks(acted, donate=(2,), shared=shared, whole=False)
+
+    def _each(self, one: Callable[..., Any]) -> Callable[..., Any]:
+        """`one(acting, ...)` of one environment -> of all those of a task, each with its policy."""
+
+        def runs(acting: Any, *own: Any) -> Any:
+            return jax.vmap(functools.partial(one, acting))(*own)
+
+        if self.lineup.beside is None:
+            return runs
+
+        def panel(acting: Any, *own: Any) -> Any:
+            split = jax.tree.map(lambda leaf: leaf.reshape(self.beside, self.together, *leaf.shape[1:]), own)
+            found = jax.vmap(runs)(acting, *split)
+            return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
+
+        return panel
+
+    def joined(self, parts: list[Any]) -> list[np.ndarray]:
+        """What was played together, columns of `[T, S * E, ...]` -> columns `[T, P, ...]`, or `[S, T, P, ...]`."""
+
+        def join(*column: np.ndarray) -> np.ndarray:
+            if self.lineup.beside is None:
+                return np.concatenate(column, axis=1)
+            split = [leaf.reshape(len(leaf), self.beside, self.together, *leaf.shape[2:]) for leaf in column]
+            return np.concatenate(split, axis=2).swapaxes(0, 1)
+
+        return [join(*column) for column in zip(*parts, strict=True)]
 
     def episode(
         self, simulator: Simulator, acting: Any, memory: Any, before: Pending | None, reset_key: Any, steps_key: Any
@@ -174,23 +229,29 @@ class Player:
 
 
 def zero_shot(
-    family: HostFamily, policy: Policy, discount: float, num_episodes: int, axis: TaskAxis, tasks: tuple[Task, ...]
+    family: HostFamily,
+    policy: Policy,
+    discount: float,
+    num_episodes: int,
+    axis: TaskAxis,
+    tasks: tuple[Task, ...],
+    lineup: Lineup = OWN,
 ) -> Callable[..., Episodes]:
-    """`run(acting [T, ...], keys [T], *context) -> Episodes` in numpy with a leading T: P episodes of each task, each
-    beginning with an empty memory, or with one that was shown its `context` [T, P, C, ...]. All lie on the devices of
-    `axis`.
+    """`run(acting [T, ...], keys [T], *context) -> Episodes` in numpy with a leading T, or S, T: P episodes of each
+    task, each beginning with an empty memory, or with one that was shown its `context` [T, P, C, ...]. All lie on the
+    devices of `axis`, as `lineup` says.
 
     A simulator is never run past the horizon, so the discounted return is NaN where it needs more steps than that.
     """
-    player = Player(family, policy, axis, tasks, num_episodes)
+    player = Player(family, policy, axis, tasks, num_episodes, lineup)
 
     def run(acting: Any, keys: Any, *context: Any) -> Episodes:
         parts = []
         with family.simulate(player.rows) as simulator:
             for first in range(0, num_episodes, player.together):
                 memory, *streams = player.open(first, acting, keys, *context)
-                parts.append(player.episode(simulator, acting, memory, None, *streams))
-        rewards, path, value, length = (np.concatenate([part[n] for part in parts], axis=1) for n in range(4))
+                parts.append(player.episode(simulator, acting, memory, None, *streams)[:4])
+        rewards, path, value, length = player.joined(parts)
         discounted = discounted_return(rewards, discount).astype(np.float32)
         columns: list[Any] = [rewards.sum(-1), discounted, value, path, rewards, length]
         return Episodes(*columns)
@@ -199,10 +260,17 @@ def zero_shot(
 
 
 def trials(
-    family: HostFamily, policy: Policy, num_trials: int, num_episodes: int, axis: TaskAxis, tasks: tuple[Task, ...]
+    family: HostFamily,
+    policy: Policy,
+    num_trials: int,
+    num_episodes: int,
+    axis: TaskAxis,
+    tasks: tuple[Task, ...],
+    lineup: Lineup = OWN,
 ) -> Callable[..., Trials]:
-    """`run(acting [T, ...], keys [T], *context) -> Trials` in numpy with a leading T, as `scan.trials` plays them."""
-    player = Player(family, policy, axis, tasks, num_trials)
+    """`run(acting [T, ...], keys [T], *context) -> Trials` in numpy with a leading T, or S, T, as `scan.trials` plays
+    them."""
+    player = Player(family, policy, axis, tasks, num_trials, lineup)
 
     def trial(simulator: Simulator, first: int, acting: Any, keys: Any, context: Any) -> list[Played]:
         memory, reset_key, steps_key = player.open(first, acting, keys, *context)
@@ -217,8 +285,9 @@ def trials(
     def run(acting: Any, keys: Any, *context: Any) -> Trials:
         with family.simulate(player.rows) as simulator:
             parts = [trial(simulator, first, acting, keys, context) for first in range(0, num_trials, player.together)]
-        joined = [[np.stack([episode[n] for episode in part], axis=2) for part in parts] for n in range(4)]
-        rewards, path, value, length = (np.concatenate(column, axis=1) for column in joined)
+        rewards, path, value, length = player.joined(
+            [[np.stack([episode[n] for episode in part], axis=2) for n in range(4)] for part in parts]
+        )
         discounted = discounted_return(rewards, family.discount).astype(np.float32)
         columns: list[Any] = [rewards.sum(-1), path, rewards, discounted, value, length]
         return Trials(*columns)

@@ -16,6 +16,7 @@ from pipelines.core.configs.eval import EvalConfig, parse_counted
 from pipelines.core.errors import UsageError
 from pipelines.core.taskmap import TaskAxis
 from pipelines.core.types import DeviceFamily, HostFamily, Policy, Task, TaskFamily, task_rows
+from pipelines.rollouts import OWN, Lineup
 
 CHOSEN_ON = {"best-on-train": "train", "best-on-test": "test"}  # checkpoint -> the split that it is chosen on
 SAID = {
@@ -25,7 +26,7 @@ SAID = {
 
 
 class Played(NamedTuple):
-    """What a protocol measures of T policies, in numpy."""
+    """What a protocol measures of T policies, in numpy; of S in each task, all of it `[S, T, ...]`."""
 
     returns: Any  # [T, P] undiscounted; of a trial, the mean over the episodes that count
     discounted: Any  # [T, P] of the (first) episode
@@ -40,51 +41,70 @@ Play = Callable[..., Played]  # (acting [T, ...], keys [T], *context [T, P, C, .
 
 
 def player(
-    family: TaskFamily, policy: Policy, discount: float, num_episodes: int, axis: TaskAxis, tasks: tuple[Task, ...]
+    family: TaskFamily,
+    policy: Policy,
+    discount: float,
+    num_episodes: int,
+    axis: TaskAxis,
+    tasks: tuple[Task, ...],
+    lineup: Lineup = OWN,
 ) -> Callable[..., rollouts.Episodes]:
     """`play(acting [T, ...], keys [T], *context) -> Episodes` `[T, P, ...]` in numpy, by the driver of the family's
-    engine: each episode is a new task."""
+    engine: each episode is a new task. `lineup` may say otherwise of `acting`."""
     if isinstance(family, HostFamily):
-        return rollouts.host_zero_shot(family, policy, discount, num_episodes, axis, tasks)
+        return rollouts.host_zero_shot(family, policy, discount, num_episodes, axis, tasks, lineup)
     one = rollouts.zero_shot(cast(DeviceFamily, family), policy, discount, num_episodes)
-    return _mapped(one, axis, tasks)
+    return _mapped(one, axis, tasks, lineup)
 
 
 def trial_player(
-    family: TaskFamily, policy: Policy, num_trials: int, num_episodes: int, axis: TaskAxis, tasks: tuple[Task, ...]
+    family: TaskFamily,
+    policy: Policy,
+    num_trials: int,
+    num_episodes: int,
+    axis: TaskAxis,
+    tasks: tuple[Task, ...],
+    lineup: Lineup = OWN,
 ) -> Callable[..., rollouts.Trials]:
     """`play(acting [T, ...], keys [T], *context) -> Trials` `[T, P, ...]` in numpy."""
     if isinstance(family, HostFamily):
-        return rollouts.host_trials(family, policy, num_trials, num_episodes, axis, tasks)
-    return _mapped(rollouts.trials(cast(DeviceFamily, family), policy, num_trials, num_episodes), axis, tasks)
+        return rollouts.host_trials(family, policy, num_trials, num_episodes, axis, tasks, lineup)
+    return _mapped(rollouts.trials(cast(DeviceFamily, family), policy, num_trials, num_episodes), axis, tasks, lineup)
 
 
-def _mapped(one: Callable[..., Any], axis: TaskAxis, tasks: tuple[Task, ...]) -> Callable[..., Any]:
-    """`one(acting, task, key, *context)` of one task -> all of them, task rows added."""
-    mapped, rows = axis.over_tasks(lambda step, *args: one(*args)), axis.put(task_rows(tasks))
+def _mapped(one: Callable[..., Any], axis: TaskAxis, tasks: tuple[Task, ...], lineup: Lineup) -> Callable[..., Any]:
+    """`one(acting, task, key, *context)` of one task -> all of them, task rows added. One policy a task."""
+    mapped = axis.over_tasks(lambda step, *args: one(*args), shared=int(lineup.shared))
+    rows = axis.put(task_rows(tasks))
     return lambda acting, keys, *context: axis.get(mapped(0, acting, rows, keys, *context))
 
 
 def play_of(
-    config: EvalConfig, family: TaskFamily, policy: Policy, num_runs: int, axis: TaskAxis, tasks: tuple[Task, ...]
+    config: EvalConfig,
+    family: TaskFamily,
+    policy: Policy,
+    num_runs: int,
+    axis: TaskAxis,
+    tasks: tuple[Task, ...],
+    lineup: Lineup = OWN,
 ) -> Play:
     """What the config's protocol plays: `num_runs` episodes, or trials, of each task."""
     if config.protocol in ("zero-shot", "adapt"):
-        single = player(family, policy, family.discount, num_runs, axis, tasks)
+        single = player(family, policy, family.discount, num_runs, axis, tasks, lineup)
 
         def episodes(*args: Any) -> Played:
             found = single(*args)
             return Played(found.returns, found.discounted, found.value, found.path)
 
         return episodes
-    several = trial_player(family, policy, num_runs, config.trial_episodes, axis, tasks)
+    several = trial_player(family, policy, num_runs, config.trial_episodes, axis, tasks, lineup)
     first, last = parse_counted(config.counted, config.trial_episodes)
 
     def trials(*args: Any) -> Played:
         found = several(*args)
         counted = found.returns[..., first - 1 : last].mean(-1)
         success = None if family.goal_reward is None else (found.rewards > family.goal_reward).any(-1)
-        of_first, path = (found.discounted[..., 0], found.value[..., 0]), found.path[:, :, last - 1]
+        of_first, path = (found.discounted[..., 0], found.value[..., 0]), found.path[..., last - 1, :, :]
         return Played(counted, *of_first, path, found.returns, success)
 
     return trials

@@ -13,6 +13,7 @@ from pipelines.core.learn import stage_key, task_keys
 from pipelines.core.taskmap import TaskAxis
 from pipelines.core.trees import from_dict
 from pipelines.core.types import Algorithm, HostFamily, Task, TaskFamily, task_rows
+from pipelines.rollouts import Lineup
 from pipelines.stages import adapting, contexts, learners, protocols
 
 
@@ -67,14 +68,14 @@ class Seat:
     axis: TaskAxis
     keys: Any
     chosen: list[int] | None  # each task's policy among those of a policy-set; None: one policy for all
+    lineup: Lineup
     play: protocols.Play
     context: tuple[Any, ...]  # ([T, P, C, ...],) or ()
     rounds: adapting.Rounds | None = None  # what comes before, of one policy for all
 
     def final(self, acting: Any) -> protocols.Played:
         """The acting state(s) of an artifact play."""
-        spread = self.axis.put(spread_over(acting, self.chosen, self.axis.num_tasks))
-        played = self.play(spread, self.keys, *self.context)
+        played = self.play(self._laid(acting), self.keys, *self.context)
         if self.rounds is None:
             return played
         adapted, told = self.rounds.run(acting)
@@ -82,14 +83,19 @@ class Seat:
         return after._replace(adapted=adapting.Adapted(played.returns, *told))
 
     def along(self, snapshots: Any, num_snapshots: int) -> list[protocols.Played]:
-        """All of `snapshots`, [S, ...] or [S, T, ...], one after the other by one program and with the same luck."""
-        if self.rounds is not None:
+        """All of `snapshots`, [S, ...] or [S, T, ...], with the same luck: beside each other where the seat is laid
+        for that, else one after the other by one program."""
+        if self.lineup.beside is None:
             return [self.final(protocols.snapshot(snapshots, s)) for s in range(num_snapshots)]
         if self.chosen is not None:
             snapshots = jax.tree.map(lambda leaf: np.swapaxes(leaf, 0, 1), snapshots)
-        spread = self.axis.put(spread_over(snapshots, self.chosen, self.axis.num_tasks))
-        each = (jax.tree.map(lambda leaf: leaf[:, s], spread) for s in range(num_snapshots))  # noqa: B023
-        return [self.play(one, self.keys, *self.context) for one in each]
+        played = self.play(self._laid(snapshots), self.keys, *self.context)
+        return [protocols.snapshot(played, s) for s in range(num_snapshots)]
+
+    def _laid(self, acting: Any) -> Any:
+        if self.lineup.shared:
+            return self.axis.replicate(acting)
+        return self.axis.put(spread_over(acting, self.chosen, self.axis.num_tasks))
 
 
 class Bench:
@@ -121,27 +127,23 @@ class Bench:
             kept = from_dict(self.algorithm.acting_type, arrays["snapshots"])
             self.snapshots = kept if len(played) == len(every) else protocols.snapshot(kept, played)
 
-    def seat(self, tasks: tuple[Task, ...], num_runs: int, key: Any) -> Seat:
-        """Lays the tasks out; `num_runs` episodes, or trials, of each will be played."""
+    def seat(self, tasks: tuple[Task, ...], num_runs: int, key: Any, beside: int | None = None) -> Seat:
+        """Lays the tasks out; `num_runs` episodes, or trials, of each will be played, by `beside` policies at once."""
         chosen = None if self._shared else assign(tasks, self._trained, self.config.match)
         axis = TaskAxis(len(tasks), self.config.mapping)
-        play = protocols.play_of(self.config, self.family, self.algorithm.policy, num_runs, axis, tasks)
+        lineup = Lineup(shared=self._shared and self.adapter is None, beside=beside)
+        play = protocols.play_of(self.config, self.family, self.algorithm.policy, num_runs, axis, tasks, lineup)
         context = () if self.context is None else (axis.put(self.context.draw(tasks, num_runs)),)
         rounds = None if self.adapter is None else self.adapter.over(tasks, axis)
-        return Seat(axis, axis.put(task_keys(key, [task.id for task in tasks])), chosen, play, context, rounds)
+        keys = axis.put(task_keys(key, [task.id for task in tasks]))
+        return Seat(axis, keys, chosen, lineup, play, context, rounds)
 
     def along(self, tasks: tuple[Task, ...], num_runs: int, key: Any) -> list[protocols.Played]:
-        """All snapshots that are played, with the same luck."""
-        count = len(self.steps)
-        if self.adapter is not None or not isinstance(self.family, HostFamily):
-            return self.seat(tasks, num_runs, key).along(self.snapshots, count)
-        # beside each other, as if each had tasks of its own: a simulator's steps then wait for one call, not for S
-        seat, num = self.seat(tasks * count, num_runs, key), len(tasks)
-        chosen = None if seat.chosen is None else seat.chosen[:num]
-        each = [spread_over(protocols.snapshot(self.snapshots, s), chosen, num) for s in range(count)]
-        acting = jax.tree.map(lambda *leaves: np.concatenate(leaves), *each)
-        played = seat.play(seat.axis.put(acting), seat.keys, *seat.context)
-        return [protocols.snapshot(played, np.arange(s * num, (s + 1) * num)) for s in range(count)]
+        """All snapshots that are played, with the same luck. Those of a simulator play beside each other: its steps
+        then wait for one call, not for S."""
+        at_once = self.adapter is None and isinstance(self.family, HostFamily)
+        seat = self.seat(tasks, num_runs, key, len(self.steps) if at_once else None)
+        return seat.along(self.snapshots, len(self.steps))
 
     def check_context(self, tasks: tuple[Task, ...], label: str) -> None:
         """Raises UsageError for a context that is not there, or that the policy would not remember."""

@@ -178,3 +178,62 @@ def test_a_trial_of_one_episode_is_a_zero_shot_episode():
     kinds = [np.unique(path[..., 0].round(4), axis=0) for path in (single.path, trial.path[:, 0])]
     assert len(kinds[0]) == 2  # one for each start
     np.testing.assert_allclose(kinds[0], kinds[1], atol=1e-3)
+
+
+# ---- who plays -------------------------------------------------------------------------------------------------------
+
+
+def lucky():
+    """As `patient`, and each action has a random part, so that luck shows; values are of what was seen."""
+    policy = patient()
+
+    def act(acting, memory, obs, key, explore):
+        return policy.act(acting, memory, obs, key, explore) + 0.1 * jax.random.normal(key)
+
+    return dataclasses.replace(policy, act=act, value=lambda acting, memory, obs, action: acting + action[0])
+
+
+def played(kind, gains, lineup=rollouts.OWN, num_runs=4):
+    """Episodes, or trials, on a line behind a simulator; `gains` are laid over the tasks as `lineup` says."""
+    family = hosted(line(horizon=5, discount=0.3, num_tasks=TASKS))
+    tasks = family.tasks("train")
+    axis = TaskAxis(len(tasks))
+    keys = axis.put(jax.random.split(jax.random.key(5), len(tasks)))
+    sizes = (0.3, num_runs) if kind == "episodes" else (num_runs, 2)
+    make = rollouts.host_zero_shot if kind == "episodes" else rollouts.host_trials
+    lay = axis.replicate if lineup.shared else axis.put
+    return make(family, lucky(), *sizes, axis, tasks, lineup)(lay(np.asarray(gains, np.float32)), keys)
+
+
+KINDS = pytest.mark.parametrize("kind", ["episodes", "trials"])
+
+
+@KINDS
+def test_tasks_may_share_a_policy(kind):
+    """To the bit what a copy for each of them gives."""
+    one, copies = played(kind, 0.02, rollouts.Lineup(shared=True)), played(kind, [0.02] * TASKS)
+    assert len(np.unique(one.returns)) > TASKS
+    for name, a, b in zip(one._fields, one, copies, strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+@KINDS
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("most", [256, 2 * TASKS * 2])
+def test_policies_beside_each_other_have_the_same_luck(kind, shared, most, monkeypatch):
+    """Two policies for each task, which all share or have for themselves; all runs at once, or two by two."""
+    monkeypatch.setattr(rollouts.loop, "MOST_ENVIRONMENTS", most)
+    gains = np.array([0.01, 0.05]) if shared else np.arange(1, 2 * TASKS + 1).reshape(TASKS, 2) / 100
+    beside = played(kind, gains, rollouts.Lineup(shared, beside=2))
+    assert beside.returns.shape[:3] == (2, TASKS, 4)
+    for s in range(2):
+        alone = played(kind, gains[..., s], rollouts.Lineup(shared))
+        for name, a, b in zip(alone._fields, beside, alone, strict=True):
+            np.testing.assert_allclose(a[s], b, rtol=1e-5, atol=1e-6, err_msg=name)
+    assert (beside.returns[0] != beside.returns[1]).all()
+
+
+def test_the_value_is_that_of_the_first_action():
+    found = played("trials", [0.02] * TASKS)
+    moves = np.diff(found.path[..., 0], axis=-1)
+    np.testing.assert_allclose(found.value, 0.02 + moves[..., 0], atol=1e-6)
