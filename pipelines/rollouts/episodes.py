@@ -39,9 +39,7 @@ class Lineup(NamedTuple):
     """Which policies play in T tasks, where each has one of its own `[T, ...]` unless something else is said here."""
 
     shared: bool = False  # all tasks have the same: acting states without a task axis, a copy on each device
-    beside: int | None = (
-        None  # S policies a task, `[S, ...]` or `[T, S, ...]`, beside each other and with the same luck
-    )
+    beside: int | None = None  # S in each task, `[S, ...]` or `[T, S, ...]`, at once and with the same luck
 
 
 OWN = Lineup()

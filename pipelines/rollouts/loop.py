@@ -175,7 +175,8 @@ class Player:
         def panel(acting: Any, *own: Any) -> Any:
             split = jax.tree.map(lambda leaf: leaf.reshape(self.beside, self.together, *leaf.shape[1:]), own)
             found = jax.vmap(runs)(acting, *split)
-            return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
+            size = self.beside * self.together  # and not -1: a memory may hold nothing, [S, E, 0]
+            return jax.tree.map(lambda leaf: leaf.reshape(size, *leaf.shape[2:]), found)
 
         return panel
 

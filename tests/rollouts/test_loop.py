@@ -233,6 +233,25 @@ def test_policies_beside_each_other_have_the_same_luck(kind, shared, most, monke
     assert (beside.returns[0] != beside.returns[1]).all()
 
 
+def test_policies_beside_each_other_may_remember_nothing():
+    """A memory of no numbers, as TD3's without a context."""
+    family = hosted(line(horizon=5, num_tasks=TASKS))
+    none = jnp.zeros((0,))
+    policy = Policy(
+        begin=lambda acting, key: none,
+        start=lambda acting, memory, obs, key: memory,
+        act=lambda acting, memory, obs, key, explore: acting[None],
+        observe=lambda acting, memory, row: memory,
+        value=None,
+    )
+    axis, tasks = TaskAxis(TASKS), family.tasks("train")
+    keys = axis.put(jax.random.split(jax.random.key(5), TASKS))
+    run = rollouts.host_zero_shot(family, policy, 0.0, 2, axis, tasks, rollouts.Lineup(shared=True, beside=2))
+    moves = np.diff(run(axis.replicate(np.float32([0.1, 0.2])), keys).path[..., 0], axis=-1)
+    np.testing.assert_allclose(moves[0], 0.1, rtol=1e-4)
+    np.testing.assert_allclose(moves[1], 0.2, rtol=1e-4)
+
+
 def test_the_value_is_that_of_the_first_action():
     found = played("trials", [0.02] * TASKS)
     moves = np.diff(found.path[..., 0], axis=-1)
