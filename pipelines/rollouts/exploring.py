@@ -80,7 +80,7 @@ def _on_host(family: HostFamily, policy: Policy, num_episodes: int, length: int,
     def acted(t: Array, acting: Any, memory: Any, pending: loop.Pending, start_key: Array, steps_key: Array) -> Any:
         act_key = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, t))[0])(steps_key)
         mine = jax.tree.map(lambda leaf: leaf[0], pending)
-        return jax.vmap(choose, in_axes=(None, 0, 0, 0, 0))(acting, memory, mine, act_key, start_key)[:2]
+        return jax.vmap(choose, in_axes=(None, 0, 0, 0, 0))(acting, memory, mine, act_key, start_key)
 
     def episode(simulator: Any, acting: Any, memory: Any, before: loop.Pending | None, keys: Any) -> Any:
         drawn, start_key, steps_key = keys

@@ -39,36 +39,29 @@ def opening(family: HostFamily, obs: Any) -> Pending:
     return Pending(Transition(obs, action, zeros, obs, never, never, outcome), never, ~never, obs)
 
 
-def turn(policy: Policy, choose: Callable[[Any, Any, Array, Array], Array]) -> Callable[..., tuple[Any, Array, Array]]:
-    """`one(acting, memory, pending, act_key, start_key) -> (memory, action, value)` for one environment.
+def turn(policy: Policy, choose: Callable[[Any, Any, Array, Array], Array]) -> Callable[..., tuple[Any, Array]]:
+    """`one(acting, memory, pending, act_key, start_key) -> (memory, action)` for one environment.
 
-    `choose(acting, memory, obs, key) -> action`. The value is NaN where the policy has none.
+    `choose(acting, memory, obs, key) -> action`.
     """
 
-    def one(acting: Any, memory: Any, pending: Pending, act_key: Array, start_key: Array) -> tuple[Any, Array, Array]:
+    def one(acting: Any, memory: Any, pending: Pending, act_key: Array, start_key: Array) -> tuple[Any, Array]:
         memory = _where(pending.seen, policy.observe(acting, memory, pending.row), memory)
         memory = _where(pending.fresh, policy.start(acting, memory, pending.obs, start_key), memory)
-        action = choose(acting, memory, pending.obs, act_key)
-        value = jnp.float32(jnp.nan) if policy.value is None else policy.value(acting, memory, pending.obs, action)
-        return memory, action, value
+        return memory, choose(acting, memory, pending.obs, act_key)
 
     return one
 
 
 def watched(policy: Policy) -> Callable[..., tuple[Any, Array, Array]]:
-    """`one(t, acting, memory, pending, act_key, start_key) -> (memory, action, value)` for one environment in the step
-    `t` of episodes that are watched: greedy, begun together at 0. The value is the first action's, else NaN.
-    """
+    """`one(t, acting, memory, pending, act_key, start_key) -> (memory, action, value)`: a greedy `turn`, the `t`-th of
+    its episode, and what the policy thinks of the first action; NaN of others, and where it has no values."""
+    greedy = turn(policy, lambda acting, memory, obs, key: policy.act(acting, memory, obs, key, 0.0))
 
-    def one(
-        t: Array, acting: Any, memory: Any, pending: Pending, act_key: Array, start_key: Array
-    ) -> tuple[Any, Array, Array]:
-        memory = _where(pending.seen, policy.observe(acting, memory, pending.row), memory)
-        # `t` is the same for all environments, so that these stay branches
-        begin = lambda memory: policy.start(acting, memory, pending.obs, start_key)  # noqa: E731
-        memory = jax.lax.cond(t == 0, begin, lambda memory: memory, memory)
-        action, value = policy.act(acting, memory, pending.obs, act_key, 0.0), jnp.float32(jnp.nan)
-        if policy.value is not None:
+    def one(t: Array, acting: Any, memory: Any, pending: Pending, *keys: Array) -> tuple[Any, Array, Array]:
+        memory, action = greedy(acting, memory, pending, *keys)
+        value = jnp.float32(jnp.nan)
+        if policy.value is not None:  # `t` is the same for all environments, so that this stays a branch
             judge = functools.partial(policy.value, acting, memory, pending.obs)
             value = jax.lax.cond(t == 0, judge, lambda action: value, action)
         return memory, action, value

@@ -96,7 +96,7 @@ class Collection:
             return action_of(self.config, space, n, key, policy.act(acting, memory, obs, key, 1.0))
 
         one = loop.turn(policy, choose)
-        memory, action, _ = jax.vmap(one, in_axes=(None, 0, 0, 0, 0))(acting, memory, pending, act_key, start_key)
+        memory, action = jax.vmap(one, in_axes=(None, 0, 0, 0, 0))(acting, memory, pending, act_key, start_key)
         return memory, action, self._noise(reset_key)
 
     def _step_keys(self, n: Array, key: Array) -> Array:

@@ -187,7 +187,7 @@ def on_host(family: HostFamily, policy: Policy, config: ReplayConfig, axis: Task
 
     def acted(t: Array, acting: Any, memory: Any, pending: loop.Pending, start_key: Array, steps_key: Array) -> Any:
         act_key = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, t))[0])(steps_key)
-        return jax.vmap(one, in_axes=(None, 0, 0, 0, 0))(acting, memory, pending, act_key, start_key)[:2]
+        return jax.vmap(one, in_axes=(None, 0, 0, 0, 0))(acting, memory, pending, act_key, start_key)
 
     open_, act = axis.over_tasks(opened), axis.over_tasks(acted, donate=(2,))
 

@@ -148,7 +148,7 @@ def _watch_host(family: HostFamily, task: Task, policy: Policy, acting: Any, key
     def act(t: Array, acting: Any, memory: Any, pending: loop.Pending) -> Any:
         act_key = jax.random.split(jax.random.fold_in(steps_key, t))[0]
         pending = jax.tree.map(lambda leaf: leaf[0, 0], pending)
-        return one(acting, memory, pending, act_key, start_key)[:2]
+        return one(acting, memory, pending, act_key, start_key)
 
     memory, every = policy.begin(acting, begin_key), np.ones(1, bool)
     obs, rewards, states, frames = [], [], [], []
