@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from pipelines.core.types import Array, Policy, TaskFamily, Transition
+from pipelines.core.taskmap import TaskAxis
+from pipelines.core.types import Array, Policy, Task, TaskFamily, Transition
 
 DISCOUNT_FLOOR = 1e-3  # a discounted return is followed until the discount falls below this
 DRAWN = 4  # an observation of no more numbers than this is its own place in a picture
@@ -36,13 +37,12 @@ class Trials(NamedTuple):
 
 
 class Lineup(NamedTuple):
-    """Which policies play in T tasks, where each has one of its own `[T, ...]` unless something else is said here."""
+    """Which policies play in T tasks, and where: each has one of its own `[T, ...]` unless something else is said."""
 
+    axis: TaskAxis
+    tasks: tuple[Task, ...]
     shared: bool = False  # all tasks have the same: acting states without a task axis, a copy on each device
     beside: int | None = None  # S in each task, `[S, ...]` or `[T, S, ...]`, at once and with the same luck
-
-
-OWN = Lineup()
 
 
 def begin_task(policy: Policy, acting: Any, key: Array, context: Transition | None) -> Any:

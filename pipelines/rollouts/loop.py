@@ -12,9 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pipelines.core.taskmap import TaskAxis
-from pipelines.core.types import Array, HostFamily, Policy, Simulator, Task, Transition, task_rows
-from pipelines.rollouts.episodes import OWN, Episodes, Lineup, Trials, begin_task, discounted_return, places
+from pipelines.core.types import Array, HostFamily, Policy, Simulator, Transition, task_rows
+from pipelines.rollouts.episodes import Episodes, Lineup, Trials, begin_task, discounted_return, places
 
 MOST_ENVIRONMENTS = 256  # at once, in evaluation: a simulator may need megabytes for each
 
@@ -119,13 +118,11 @@ class Player:
     Where S policies play beside each other, each has E environments of its own with the same keys: `[T, S * E, ...]`.
     """
 
-    def __init__(
-        self, family: HostFamily, policy: Policy, axis: TaskAxis, tasks: tuple[Task, ...], num_runs: int, lineup: Lineup
-    ) -> None:
+    def __init__(self, family: HostFamily, policy: Policy, num_runs: int, lineup: Lineup) -> None:
         """`num_runs` runs of each task are to be played, E of them together."""
-        self.beside = lineup.beside or 1
+        axis, tasks, self.beside = lineup.axis, lineup.tasks, lineup.beside or 1
         most = min(max(1, MOST_ENVIRONMENTS // (len(tasks) * self.beside)), num_runs)
-        self.family, self.axis, self.lineup = family, axis, lineup
+        self.family, self.lineup = family, lineup
         self.together = next(size for size in range(most, 0, -1) if num_runs % size == 0)
         self.rows = np.repeat(task_rows(tasks, np.float64), self.beside * self.together, axis=0)
         look, fold = watched(policy), self._each
@@ -191,7 +188,7 @@ class Player:
 
         An ended environment is begun again and not looked at: a fallen body is not pushed on.
         """
-        family, axis, horizon, where = self.family, self.axis, self.family.horizon, places(self.family)
+        family, axis, horizon, where = self.family, self.lineup.axis, self.family.horizon, places(self.family)
         noise, start_key = self.started(0, reset_key)
         drawn = axis.get(noise)
         lead, drawn = drawn.shape[:2], drawn.reshape(-1, *drawn.shape[2:])
@@ -223,21 +220,15 @@ class Player:
 
 
 def zero_shot(
-    family: HostFamily,
-    policy: Policy,
-    discount: float,
-    num_episodes: int,
-    axis: TaskAxis,
-    tasks: tuple[Task, ...],
-    lineup: Lineup = OWN,
+    family: HostFamily, policy: Policy, discount: float, num_episodes: int, lineup: Lineup
 ) -> Callable[..., Episodes]:
     """`run(acting [T, ...], keys [T], *context) -> Episodes` in numpy with a leading T, or S, T: P episodes of each
     task, each beginning with an empty memory, or with one that was shown its `context` [T, P, C, ...]. All lie on the
-    devices of `axis`, as `lineup` says.
+    devices as `lineup` says.
 
     A simulator is never run past the horizon, so the discounted return is NaN where it needs more steps than that.
     """
-    player = Player(family, policy, axis, tasks, num_episodes, lineup)
+    player = Player(family, policy, num_episodes, lineup)
 
     def run(acting: Any, keys: Any, *context: Any) -> Episodes:
         parts = []
@@ -254,17 +245,11 @@ def zero_shot(
 
 
 def trials(
-    family: HostFamily,
-    policy: Policy,
-    num_trials: int,
-    num_episodes: int,
-    axis: TaskAxis,
-    tasks: tuple[Task, ...],
-    lineup: Lineup = OWN,
+    family: HostFamily, policy: Policy, num_trials: int, num_episodes: int, lineup: Lineup
 ) -> Callable[..., Trials]:
     """`run(acting [T, ...], keys [T], *context) -> Trials` in numpy with a leading T, or S, T, as `scan.trials` plays
     them."""
-    player = Player(family, policy, axis, tasks, num_trials, lineup)
+    player = Player(family, policy, num_trials, lineup)
 
     def trial(simulator: Simulator, first: int, acting: Any, keys: Any, context: Any) -> list[Played]:
         memory, reset_key, steps_key = player.open(first, acting, keys, *context)

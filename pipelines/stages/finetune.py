@@ -27,6 +27,7 @@ from pipelines.core.types import Algorithm, Array, HeldCritic, Log, Policy, Tran
 from pipelines.core.unit_box import in_unit_box, unit
 from pipelines.core.work import Product, Tell, Work
 from pipelines.figures.finetuning import interactions
+from pipelines.rollouts import Lineup
 from pipelines.stages import learners
 from pipelines.stages.blocks import Plan, run_blocks
 from pipelines.stages.eval import LABELS, player, scores, spread_over
@@ -205,7 +206,7 @@ def arms_of(
         keys, _ = ground.keys(f"{name} nets")
         learner = ground.mapped(algorithm.init, keys, start if name == WARM else None)
         agents: Any = held.enter_context(gather(ground, algorithm, pacing, name, learner))
-        play = player(family, algorithm.policy, gamma, config.eval_episodes, ground.axis, ground.tasks)
+        play = player(family, algorithm.policy, gamma, config.eval_episodes, Lineup(ground.axis, ground.tasks))
         arms.append(Arm(name, algorithm, agents, play))
     return arms
 
@@ -288,7 +289,7 @@ def product(config: Any, card: Any, ground: Ground, arms: list[Arm], ends: list[
     keys, _ = ground.keys("end")
     play = arms[0].play  # which is compiled
     if config.episodes != config.eval_episodes:
-        play = player(family, policy, family.discount, config.episodes, axis, tasks)
+        play = player(family, policy, family.discount, config.episodes, Lineup(axis, tasks))
     episodes = play(acting, keys)
     steps = np.arange(len(curve.returns), dtype=np.int32) * config.eval_every
     arrays = {

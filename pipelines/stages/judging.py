@@ -13,6 +13,7 @@ from pipelines.core.configs.stages import TrainConfig
 from pipelines.core.learn import stage_key, task_keys
 from pipelines.core.taskmap import TaskAxis
 from pipelines.core.types import Algorithm, Task
+from pipelines.rollouts import Lineup
 from pipelines.stages.eval import player
 from pipelines.tasks import registry
 
@@ -36,7 +37,7 @@ class Judge:
         self.config, self.family = config, found.name
         self._algorithm, self._axis, self._tasks = algorithm, axis, tasks
         self._keys = task_keys(stage_key(seed, "train-online"), [task.id for task in tasks])
-        self._play = player(found, algorithm.policy, found.discount, config.eval_episodes, axis, tasks)
+        self._play = player(found, algorithm.policy, found.discount, config.eval_episodes, Lineup(axis, tasks))
 
     def begin(self, state: Any) -> Best:
         """Before anything was played."""

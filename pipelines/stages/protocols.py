@@ -14,9 +14,8 @@ import numpy as np
 from pipelines import rollouts
 from pipelines.core.configs.eval import EvalConfig, parse_counted
 from pipelines.core.errors import UsageError
-from pipelines.core.taskmap import TaskAxis
-from pipelines.core.types import DeviceFamily, HostFamily, Policy, Task, TaskFamily, task_rows
-from pipelines.rollouts import OWN, Lineup
+from pipelines.core.types import DeviceFamily, HostFamily, Policy, TaskFamily, task_rows
+from pipelines.rollouts import Lineup
 
 CHOSEN_ON = {"best-on-train": "train", "best-on-test": "test"}  # checkpoint -> the split that it is chosen on
 SAID = {
@@ -45,16 +44,14 @@ def player(
     policy: Policy,
     discount: float,
     num_episodes: int,
-    axis: TaskAxis,
-    tasks: tuple[Task, ...],
-    lineup: Lineup = OWN,
+    lineup: Lineup,
 ) -> Callable[..., rollouts.Episodes]:
     """`play(acting [T, ...], keys [T], *context) -> Episodes` `[T, P, ...]` in numpy, by the driver of the family's
-    engine: each episode is a new task. `lineup` may say otherwise of `acting`."""
+    engine: each episode is a new task."""
     if isinstance(family, HostFamily):
-        return rollouts.host_zero_shot(family, policy, discount, num_episodes, axis, tasks, lineup)
+        return rollouts.host_zero_shot(family, policy, discount, num_episodes, lineup)
     one = rollouts.zero_shot(cast(DeviceFamily, family), policy, discount, num_episodes)
-    return _mapped(one, axis, tasks, lineup)
+    return _mapped(one, lineup)
 
 
 def trial_player(
@@ -62,20 +59,19 @@ def trial_player(
     policy: Policy,
     num_trials: int,
     num_episodes: int,
-    axis: TaskAxis,
-    tasks: tuple[Task, ...],
-    lineup: Lineup = OWN,
+    lineup: Lineup,
 ) -> Callable[..., rollouts.Trials]:
     """`play(acting [T, ...], keys [T], *context) -> Trials` `[T, P, ...]` in numpy."""
     if isinstance(family, HostFamily):
-        return rollouts.host_trials(family, policy, num_trials, num_episodes, axis, tasks, lineup)
-    return _mapped(rollouts.trials(cast(DeviceFamily, family), policy, num_trials, num_episodes), axis, tasks, lineup)
+        return rollouts.host_trials(family, policy, num_trials, num_episodes, lineup)
+    return _mapped(rollouts.trials(cast(DeviceFamily, family), policy, num_trials, num_episodes), lineup)
 
 
-def _mapped(one: Callable[..., Any], axis: TaskAxis, tasks: tuple[Task, ...], lineup: Lineup) -> Callable[..., Any]:
+def _mapped(one: Callable[..., Any], lineup: Lineup) -> Callable[..., Any]:
     """`one(acting, task, key, *context)` of one task -> all of them, task rows added. One policy a task."""
+    axis = lineup.axis
     mapped = axis.over_tasks(lambda step, *args: one(*args), shared=int(lineup.shared))
-    rows = axis.put(task_rows(tasks))
+    rows = axis.put(task_rows(lineup.tasks))
     return lambda acting, keys, *context: axis.get(mapped(0, acting, rows, keys, *context))
 
 
@@ -84,20 +80,18 @@ def play_of(
     family: TaskFamily,
     policy: Policy,
     num_runs: int,
-    axis: TaskAxis,
-    tasks: tuple[Task, ...],
-    lineup: Lineup = OWN,
+    lineup: Lineup,
 ) -> Play:
     """What the config's protocol plays: `num_runs` episodes, or trials, of each task."""
     if config.protocol in ("zero-shot", "adapt"):
-        single = player(family, policy, family.discount, num_runs, axis, tasks, lineup)
+        single = player(family, policy, family.discount, num_runs, lineup)
 
         def episodes(*args: Any) -> Played:
             found = single(*args)
             return Played(found.returns, found.discounted, found.value, found.path)
 
         return episodes
-    several = trial_player(family, policy, num_runs, config.trial_episodes, axis, tasks, lineup)
+    several = trial_player(family, policy, num_runs, config.trial_episodes, lineup)
     first, last = parse_counted(config.counted, config.trial_episodes)
 
     def trials(*args: Any) -> Played:

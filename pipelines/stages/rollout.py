@@ -84,7 +84,7 @@ def learned(artifact: Any, family: TaskFamily, tasks: tuple[Task, ...], match: s
 def play(family: TaskFamily, tasks: tuple[Task, ...], actor: Actor, num_episodes: int, seed: int) -> rollouts.Episodes:
     """`[T, P, ...]` in numpy: P episodes of every task."""
     axis = TaskAxis(len(tasks))
-    run = player(family, actor.policy, 1.0, num_episodes, axis, tasks)
+    run = player(family, actor.policy, 1.0, num_episodes, rollouts.Lineup(axis, tasks))
     return run(axis.put(actor.acting), axis.put(_keys(tasks, seed)))
 
 

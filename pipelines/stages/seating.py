@@ -65,7 +65,6 @@ def evenly(there: int, wanted: int | None) -> np.ndarray:
 class Seat:
     """T tasks on the devices, and who plays them."""
 
-    axis: TaskAxis
     keys: Any
     chosen: list[int] | None  # each task's policy among those of a policy-set; None: one policy for all
     lineup: Lineup
@@ -93,9 +92,10 @@ class Seat:
         return [protocols.snapshot(played, s) for s in range(num_snapshots)]
 
     def _laid(self, acting: Any) -> Any:
+        axis = self.lineup.axis
         if self.lineup.shared:
-            return self.axis.replicate(acting)
-        return self.axis.put(spread_over(acting, self.chosen, self.axis.num_tasks))
+            return axis.replicate(acting)
+        return axis.put(spread_over(acting, self.chosen, axis.num_tasks))
 
 
 class Bench:
@@ -131,12 +131,12 @@ class Bench:
         """Lays the tasks out; `num_runs` episodes, or trials, of each will be played, by `beside` policies at once."""
         chosen = None if self._shared else assign(tasks, self._trained, self.config.match)
         axis = TaskAxis(len(tasks), self.config.mapping)
-        lineup = Lineup(shared=self._shared and self.adapter is None, beside=beside)
-        play = protocols.play_of(self.config, self.family, self.algorithm.policy, num_runs, axis, tasks, lineup)
+        lineup = Lineup(axis, tasks, shared=self._shared and self.adapter is None, beside=beside)
+        play = protocols.play_of(self.config, self.family, self.algorithm.policy, num_runs, lineup)
         context = () if self.context is None else (axis.put(self.context.draw(tasks, num_runs)),)
         rounds = None if self.adapter is None else self.adapter.over(tasks, axis)
         keys = axis.put(task_keys(key, [task.id for task in tasks]))
-        return Seat(axis, keys, chosen, lineup, play, context, rounds)
+        return Seat(keys, chosen, lineup, play, context, rounds)
 
     def along(self, tasks: tuple[Task, ...], num_runs: int, key: Any) -> list[protocols.Played]:
         """All snapshots that are played, with the same luck. Those of a simulator play beside each other: its steps

@@ -25,7 +25,9 @@ def both(family, policy, num_episodes=4, **host):
     rows = axis.put(np.stack([task.row() for task in tasks]))
     one = rollouts.zero_shot(family, policy, family.discount, num_episodes)
     scanned = axis.get(axis.over_tasks(lambda step, *args: one(*args))(0, acting, rows, keys))
-    run = rollouts.host_zero_shot(hosted(family, **host), policy, family.discount, num_episodes, axis, tasks)
+    run = rollouts.host_zero_shot(
+        hosted(family, **host), policy, family.discount, num_episodes, rollouts.Lineup(axis, tasks)
+    )
     return scanned, run(acting, keys)
 
 
@@ -144,7 +146,7 @@ def both_trials(family, num_trials=4, num_episodes=3):
     rows = axis.put(np.stack([task.row() for task in tasks]))
     one = rollouts.trials(family, patient(), num_trials, num_episodes)
     scanned = axis.get(axis.over_tasks(lambda step, *args: one(*args))(0, acting, rows, keys))
-    run = rollouts.host_trials(hosted(family), patient(), num_trials, num_episodes, axis, tasks)
+    run = rollouts.host_trials(hosted(family), patient(), num_trials, num_episodes, rollouts.Lineup(axis, tasks))
     return scanned, run(acting, keys)
 
 
@@ -193,16 +195,16 @@ def lucky():
     return dataclasses.replace(policy, act=act, value=lambda acting, memory, obs, action: acting + action[0])
 
 
-def played(kind, gains, lineup=rollouts.OWN, num_runs=4):
-    """Episodes, or trials, on a line behind a simulator; `gains` are laid over the tasks as `lineup` says."""
+def played(kind, gains, num_runs=4, *, shared=False, beside=None):
+    """Episodes, or trials, on a line behind a simulator; `gains` are laid over the tasks as a `Lineup` says."""
     family = hosted(line(horizon=5, discount=0.3, num_tasks=TASKS))
     tasks = family.tasks("train")
     axis = TaskAxis(len(tasks))
     keys = axis.put(jax.random.split(jax.random.key(5), len(tasks)))
     sizes = (0.3, num_runs) if kind == "episodes" else (num_runs, 2)
     make = rollouts.host_zero_shot if kind == "episodes" else rollouts.host_trials
-    lay = axis.replicate if lineup.shared else axis.put
-    return make(family, lucky(), *sizes, axis, tasks, lineup)(lay(np.asarray(gains, np.float32)), keys)
+    lay, lineup = axis.replicate if shared else axis.put, rollouts.Lineup(axis, tasks, shared, beside)
+    return make(family, lucky(), *sizes, lineup)(lay(np.asarray(gains, np.float32)), keys)
 
 
 KINDS = pytest.mark.parametrize("kind", ["episodes", "trials"])
@@ -211,7 +213,7 @@ KINDS = pytest.mark.parametrize("kind", ["episodes", "trials"])
 @KINDS
 def test_tasks_may_share_a_policy(kind):
     """To the bit what a copy for each of them gives."""
-    one, copies = played(kind, 0.02, rollouts.Lineup(shared=True)), played(kind, [0.02] * TASKS)
+    one, copies = played(kind, 0.02, shared=True), played(kind, [0.02] * TASKS)
     assert len(np.unique(one.returns)) > TASKS
     for name, a, b in zip(one._fields, one, copies, strict=True):
         np.testing.assert_array_equal(a, b, err_msg=name)
@@ -224,10 +226,10 @@ def test_policies_beside_each_other_have_the_same_luck(kind, shared, most, monke
     """Two policies for each task, which all share or have for themselves; all runs at once, or two by two."""
     monkeypatch.setattr(rollouts.loop, "MOST_ENVIRONMENTS", most)
     gains = np.array([0.01, 0.05]) if shared else np.arange(1, 2 * TASKS + 1).reshape(TASKS, 2) / 100
-    beside = played(kind, gains, rollouts.Lineup(shared, beside=2))
+    beside = played(kind, gains, shared=shared, beside=2)
     assert beside.returns.shape[:3] == (2, TASKS, 4)
     for s in range(2):
-        alone = played(kind, gains[..., s], rollouts.Lineup(shared))
+        alone = played(kind, gains[..., s], shared=shared)
         for name, a, b in zip(alone._fields, beside, alone, strict=True):
             np.testing.assert_allclose(a[s], b, rtol=1e-5, atol=1e-6, err_msg=name)
     assert (beside.returns[0] != beside.returns[1]).all()
@@ -246,7 +248,7 @@ def test_policies_beside_each_other_may_remember_nothing():
     )
     axis, tasks = TaskAxis(TASKS), family.tasks("train")
     keys = axis.put(jax.random.split(jax.random.key(5), TASKS))
-    run = rollouts.host_zero_shot(family, policy, 0.0, 2, axis, tasks, rollouts.Lineup(shared=True, beside=2))
+    run = rollouts.host_zero_shot(family, policy, 0.0, 2, rollouts.Lineup(axis, tasks, shared=True, beside=2))
     moves = np.diff(run(axis.replicate(np.float32([0.1, 0.2])), keys).path[..., 0], axis=-1)
     np.testing.assert_allclose(moves[0], 0.1, rtol=1e-4)
     np.testing.assert_allclose(moves[1], 0.2, rtol=1e-4)

@@ -128,7 +128,7 @@ def test_what_counts_of_a_trial(monkeypatch, counted, mean, end, words):
     monkeypatch.setattr(protocols, "trial_player", lambda *args: lambda acting, keys: made)
     config = resolve(EvalConfig, EPISODES, {"counted": counted})
     none: Any = None
-    found = protocols.play_of(config, line(), none, 1, none, none)(none, none)
+    found = protocols.play_of(config, line(), none, 1, none)(none, none)
     assert (found.returns.item(), found.path[0, 0, -1, 0]) == (mean, end)
     assert (found.discounted.item(), found.value.item()) == (1, 2)
     assert found.each is each

@@ -118,7 +118,7 @@ def test_a_good_start_saves_what_a_bad_one_does_not(monkeypatch):
     found = {}
     for way in (1.0, -1.0):
         extra = {"family": "line/toy", "algorithm": "walker", "agent": {}}
-        meta = Stored(SimpleNamespace(extra=extra), {"acting": {"way": np.float32(way)}})
+        meta = Stored(SimpleNamespace(extra=extra, tasks=[]), {"acting": {"way": np.float32(way)}})
         order = work("finetune", {"policy": meta}, fields)
         product = STAGES["finetune"].load()(order)
         found[way] = product.arrays["curve_return"].mean(1), product.metrics

@@ -43,8 +43,8 @@ def test_the_best_of_each_task_is_kept(log, monkeypatch):
     seen = [[1.0, 3.0, 2.0], [2.0, 1.0, 5.0], [3.0, 3.0, 4.0]]
     plays = iter(seen)
 
-    def player(family, policy, discount, num_episodes, axis, tasks):
-        assert (num_episodes, len(tasks)) == (2, 3)
+    def player(family, policy, discount, num_episodes, lineup):
+        assert (num_episodes, len(lineup.tasks)) == (2, 3)
         return lambda acting, keys: SimpleNamespace(returns=np.array(next(plays))[:, None] + [[-0.5, 0.5]] * 3)
 
     monkeypatch.setattr(judging, "player", player)
