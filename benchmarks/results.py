@@ -29,7 +29,7 @@ SEEDS = {
     "time-point-spread": "0-4",
     "mbml-disjoint": "0-4",
     "mbml-umaze-goal": "0-4",
-    "mbml-halfcheetah-vel": "0-3",
+    "mbml-halfcheetah-vel": "0-4",
     "mbml-ant-goal": "0-2",
     "time-halfcheetah": "0-2",
     "borel-gridworld": "0-4",
