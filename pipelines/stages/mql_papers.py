@@ -134,11 +134,14 @@ OFFLINE: dict[str, Any] = {
 _SMALL_NETS = {"hidden": [128, 128], "batch_size": 128}
 
 
-def _small(body: str, iterations: int, updates: int, random: int, episodes: int = 1, scale: float = 1.0) -> Row:
-    """The body's own noises and windows on smaller nets. `scale`: of the rewards."""
+def _small(
+    body: str, iterations: int, updates: int, random: int, episodes: int = 1, scale: float = 1.0, history: int = 20
+) -> Row:
+    """The body's own noises, and its windows up to `history`, on smaller nets. `scale`: of the rewards."""
 
     def cut(agent: Row) -> Row:
-        return {**agent, **_SMALL_NETS, "reward_scale": scale, "learning_rate": 1e-3}
+        window = {"history": min(agent["history"], history)} if "history" in agent else {}
+        return {**agent, **window, **_SMALL_NETS, "reward_scale": scale, "learning_rate": 1e-3}
 
     agents = {name: cut(agent) for name, agent in BODIES[body].agents.items()}
     pearl = {**_SMALL_NETS, "learning_rate": 1e-3, "encoder_hidden": [128, 128], "tasks_per_update": 4}
@@ -162,8 +165,8 @@ SMALL: dict[str, Any] = {
     },
     "halfcheetah-vel": _small("halfcheetah-vel", 1_000, 100, 10_000),
     "halfcheetah-dir": _small("halfcheetah-dir", 600, 150, 4_000),
-    "ant-fwd-back": _small("ant-fwd-back", 400, 400, 4_000, episodes=2),
-    "ant-goal": _small("ant-goal", 800, 200, 30_000),
-    "walker-params": _small("walker-params", 800, 200, 8_000, episodes=2),
-    "humanoid-dir": _small("humanoid-dir", 600, 200, 10_000, scale=5.0),
+    "ant-fwd-back": _small("ant-fwd-back", 400, 120, 4_000, episodes=2),
+    "ant-goal": _small("ant-goal", 800, 40, 30_000, history=10),
+    "walker-params": _small("walker-params", 800, 80, 8_000, episodes=2),
+    "humanoid-dir": _small("humanoid-dir", 600, 35, 10_000, scale=5.0, history=8),
 }

@@ -99,8 +99,9 @@ def test_from_logs_there_are_as_many_updates(body):
 
 @pytest.mark.parametrize("body", sorted(set(SMALL) - {""}))
 def test_small_keeps_what_is_the_bodys_own(body):
-    """Nets, steps and rates may shrink; windows, contexts and noises are the script's."""
+    """Nets, steps and rates may shrink; contexts and noises are the script's, and windows where half an hour allows."""
     config = resolve(OnlineConfig, PRESETS["online"]["small"], {"family": f"{body}/mql"})
     assert config.iterations * config.updates <= 200_000
-    for name in ("history", "context_dim", "explore_noise", "target_noise", "actor_delay", "eval_window"):
+    assert config.agent.history == min(of(body).agent.history, {"ant-goal": 10, "humanoid-dir": 8}.get(body, 20))
+    for name in ("context_dim", "explore_noise", "target_noise", "actor_delay", "eval_window"):
         assert getattr(config.agent, name) == getattr(of(body).agent, name)
