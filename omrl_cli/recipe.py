@@ -202,7 +202,14 @@ def tell(recipe: Recipe, done: Sequence[Done], shelf: Shelf, as_json: bool) -> N
     pages = [shelf.artifact(one.card) for one in done if f"files/{PAGE}" in one.card.files]
     if as_json:
         steps = [
-            {"step": one.job.step, "seed": one.job.seed, "id": one.card.id, "ref": one.card.ref, "made": one.made}
+            {
+                "step": one.job.step,
+                "seed": one.job.seed,
+                "id": one.card.id,
+                "ref": one.card.ref,
+                "made": one.made,
+                "seconds": one.card.seconds,
+            }
             for one in done
         ]
         console.out_json({"recipe": recipe.name, "steps": steps, "pages": [str(page.file(PAGE)) for page in pages]})
@@ -212,3 +219,19 @@ def tell(recipe: Recipe, done: Sequence[Done], shelf: Shelf, as_json: bool) -> N
         console.out(f"\nreport: {page.file(PAGE)}")
     if not pages:
         console.out("\n".join(one.card.id for one in done))
+    elif said := spent(done):
+        console.talk(said)
+
+
+def spent(done: Sequence[Done]) -> str:
+    """What a seed took, and the stages' shares of it, by the cards; "" where no step has a seed."""
+    of_seeds = [one for one in done if one.job.seed is not None]
+    stages: dict[str, float] = {}
+    for one in of_seeds:
+        stages[one.card.stage] = stages.get(one.card.stage, 0.0) + one.card.seconds
+    total = sum(stages.values())
+    if not total:
+        return ""
+    shares = [f"{name} {seconds / total:.0%}" for name, seconds in sorted(stages.items(), key=lambda item: -item[1])]
+    seeds = len({one.job.seed for one in of_seeds})
+    return f"{'the' if seeds == 1 else 'a'} seed took {console.duration(total / seeds)}: {', '.join(shares)}"

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -30,6 +32,23 @@ def test_runs_each_seed_then_gathers_and_prints_the_page(omrl, recipe: Path, cou
     page = Path(said.out.rsplit("report: ")[1].strip())
     assert page.read_text() == "<html></html>"
     assert "[5/5] total: made total/sum@1" in said.err
+
+
+def test_what_a_seed_took_is_said(omrl, recipe: Path, counting: Counting) -> None:
+    """By stage, the longest first; what gathers all seeds is no seed's."""
+    assert "\na seed took" in omrl("run", recipe, "--seeds", "0-1").err
+    alone = omrl("run", recipe, "--seed", "0")
+    assert "the seed took" in alone.err and "count 100%" in alone.err
+    steps = json.loads(omrl("run", recipe, "--seed", "0", "--json").out)["steps"]
+    assert all(step["seconds"] > 0 for step in steps)
+    rows = [(0, "eval", 5.0), (0, "collect", 60.0), (1, "collect", 50.0), (1, "eval", 5.0), (None, "report", 900.0)]
+    card: Any = SimpleNamespace
+    done = [
+        recipes.Done(recipes.Job("x", seed, card()), card(stage=stage, seconds=seconds), True)
+        for seed, stage, seconds in rows
+    ]
+    assert recipes.spent(done) == "a seed took 1 min 00 s: collect 92%, eval 8%"
+    assert recipes.spent(done[-1:]) == ""
 
 
 def test_second_run_is_up_to_date_and_a_new_seed_runs_alone(omrl, recipe: Path, counting: Counting) -> None:
