@@ -16,6 +16,15 @@ SLIGHTLY = 0.1  # of a score
 HALF = 0.5
 BAYES_SHARE = 0.85  # of the gridworld's Bayes-optimal return
 ARC_SUM, ARC_FOUND = 75.0, 0.9  # the semicircle's two episodes; goals found in the first one
+BLIND = -160.0  # an episode of a cheetah that never learns which velocity is asked for
+
+BOREL = (
+    "borel-gridworld",
+    "borel-point-semicircle-sparse",
+    "borel-halfcheetah-vel",
+    "borel-escape-room",
+    "borel-point-wind",
+)
 
 
 def judge(results: dict[str, dict[str, Any]]) -> list[str]:
@@ -38,9 +47,12 @@ def judge(results: dict[str, dict[str, Any]]) -> list[str]:
         lines += _disjoint(results["mbml-disjoint"])
     if "time-halfcheetah" in results:
         lines += _cheetah(results["time-halfcheetah"])
-    for recipe in ("borel-gridworld", "borel-point-semicircle-sparse", "borel-escape-room", "borel-point-wind"):
+    for recipe in BOREL:
         if recipe in results:
             lines += _borel(recipe, results[recipe])
+    for recipe, blind in (("mql-halfcheetah-vel", BLIND), ("mql-halfcheetah-dir", 0.0)):
+        if recipe in results:
+            lines += _mql(recipe, results[recipe], blind)
     return lines
 
 
@@ -120,10 +132,24 @@ def _borel(recipe: str, result: dict[str, Any]) -> list[str]:
     wanted = {
         "gridworld": {"bayes_fraction": BAYES_SHARE},
         "point-semicircle-sparse": {"sum_return": ARC_SUM, "episode_1_success": ARC_FOUND},
+        "halfcheetah-vel": {"return": BLIND},
     }
     for name, least in wanted.get(domain, {}).items():
         lines.append(_line(of[name]["point"] >= least, f"{domain}: BOReL's {name} {_text(of[name])} >= {least}"))
     return lines
+
+
+def _mql(recipe: str, result: dict[str, Any], blind: float) -> list[str]:
+    """A context is what matters (MQL Figure 2), and what adaptation adds to it (Figure 4), pair by pair."""
+    rows = dict(_rows(result))
+    lines = [f"figures  {recipe}: {label} {_text(row['all']['return'])}" for label, row in rows.items()]
+    without, with_context = rows["TD3"]["all"]["return"], rows["TD3-context"]["all"]["return"]
+    apart = with_context["low"] is not None and with_context["low"] > max(without["high"], blind)
+    said = f"above TD3's high end {_text(without)} and {blind:g}"
+    lines.append(_line(without["point"] <= blind, f"{recipe}: TD3 {_text(without)} <= {blind:g}, who never knows"))
+    lines.append(_line(apart, f"{recipe}: TD3-context's low end {_text(with_context)} {said}"))
+    differences = [one for one in result["table"]["differences"] if one["method"] == "MQL"]
+    return [*lines, *(f"figures  {recipe}: MQL - {one['other']} {_text(one)}" for one in differences)]
 
 
 def _disjoint(result: dict[str, Any]) -> list[str]:

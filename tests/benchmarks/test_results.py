@@ -3,6 +3,7 @@
 import copy
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -153,3 +154,25 @@ def test_on_the_cheetah_search_must_be_poorer() -> None:
         table = {"sections": [{"methods": rows}], "differences": [gap]}
         lines = targets.judge({"time-halfcheetah": {"table": table}})
         assert [line.split()[0] for line in lines] == ["figures", word]
+
+
+@pytest.mark.parametrize(
+    ("without", "context", "words"),
+    [
+        (-170.0, -90.0, ["reached", "reached"]),
+        (-150.0, -90.0, ["MISSED", "reached"]),
+        (-170.0, -158.0, ["reached", "MISSED"]),  # whose interval holds the bound
+        (-100.0, -90.0, ["MISSED", "MISSED"]),  # whose intervals meet
+    ],
+)
+def test_of_mql_a_context_is_what_matters(without: float, context: float, words: list[str]) -> None:
+    def interval(point: float) -> dict[str, Any]:
+        return {"point": point, "low": point - 6.0, "high": point + 6.0, "n": 5}
+
+    returns = {"MQL": context, "TD3-context": context, "TD3": without}
+    rows = [{"label": label, "all": {"return": interval(point)}} for label, point in returns.items()]
+    gaps = [{"method": "MQL", "other": "TD3-context", **interval(1.0)}, {"method": "x", "other": "y", **interval(1.0)}]
+    table = {"sections": [{"methods": rows}], "differences": gaps}
+    *lines, last = targets.judge({"mql-halfcheetah-vel": {"table": table}})
+    assert [line.split()[0] for line in lines] == ["figures"] * 3 + words
+    assert "MQL - TD3-context 1.000" in last
