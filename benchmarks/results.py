@@ -46,6 +46,7 @@ SEEDS = {
 PRESET = "small"
 LONG = ("time-point", "time-point-random", "time-point-ablations", "time-point-spread")  # shown with every task
 BOREL_PICTURES = ("behaviour", "figure-3", "figure-4", "figure-7", "figures-10-11")  # before the domain's name
+MQL_PICTURES = ("figure-2", "figure-3", "figure-4", "figure-4-curves", "figure-5")  # the whole name
 BRIEF_PICTURES = ("learning", "scores", "probe-mbml", "probe-neither", "figure-3")
 PICTURES = ("learning", "reference-ends", "method-ends", "scores", "sweep", "probe-mbml", "probe-neither", "figure-3")
 
@@ -98,14 +99,21 @@ def run(recipe: str, extra: list[str]) -> None:
     (OUT / f"{recipe}.json").write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
     (OUT / f"{recipe}.md").write_text((page / "table.md").read_text())
     (OUT / f"{recipe}.csv").write_text((page / "table.csv").read_text())
-    wanted = (*PICTURES, "proposition") if recipe in LONG else () if recipe.startswith("borel") else BRIEF_PICTURES
     for png in sorted(page.glob("*.png")):
-        if png.stem.endswith(wanted) or png.stem.startswith(BOREL_PICTURES):
-            shutil.copy(png, OUT / f"{recipe}-{_plain(png.stem)}.png")
+        if name := picture(recipe, png.stem):
+            shutil.copy(png, OUT / f"{recipe}-{name}.png")
 
 
-def _plain(stem: str) -> str:
-    """`point-semicircle-time-test-learning` -> `learning`, `figure-7-gridworld-borel` -> `figure-7`"""
+def picture(recipe: str, stem: str) -> str | None:
+    """What a page's picture is called among the results; None: it stays on the page.
+
+    `point-semicircle-time-test-learning` -> `learning`, `figure-7-gridworld-borel` -> `figure-7`
+    """
+    if recipe.startswith("mql"):
+        return stem if stem in MQL_PICTURES else None
+    wanted = (*PICTURES, "proposition") if recipe in LONG else () if recipe.startswith("borel") else BRIEF_PICTURES
+    if not (stem.endswith(wanted) or stem.startswith(BOREL_PICTURES)):
+        return None
     named = next((name for name in BOREL_PICTURES if stem.startswith(name)), stem)
     return next((name for name in PICTURES if stem.endswith(name)), named)
 

@@ -176,3 +176,20 @@ def test_of_mql_a_context_is_what_matters(without: float, context: float, words:
     *lines, last = targets.judge({"mql-halfcheetah-vel": {"table": table}})
     assert [line.split()[0] for line in lines] == ["figures"] * 3 + words
     assert "MQL - TD3-context 1.000" in last
+
+
+@pytest.mark.parametrize(
+    ("recipe", "stem", "name"),
+    [
+        ("time-point", "point-semicircle-time-test-learning", "learning"),
+        ("time-point", "proposition", "proposition"),
+        ("mbml-umaze-goal", "proposition", None),
+        ("borel-gridworld", "figure-7-gridworld-borel", "figure-7"),
+        ("borel-gridworld", "gridworld-borel-test-learning", None),
+        ("mql-halfcheetah-vel", "figure-4", "figure-4"),
+        ("mql-halfcheetah-vel", "figure-4-curves", "figure-4-curves"),
+        ("mql-halfcheetah-vel", "figure-1", None),
+    ],
+)
+def test_which_pictures_are_kept(recipe: str, stem: str, name: str | None) -> None:
+    assert results.picture(recipe, stem) == name
