@@ -5,7 +5,7 @@ rewards of this one, or by episodes that another task's agent was replayed for i
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -100,9 +100,7 @@ def rows_of(pieces: Sequence[Piece], bounds: Sequence[np.ndarray]) -> tuple[Any,
 
 
 def keys_of(work: Work, ids: list[int]) -> Any:
-    """Of each task, for this mix of its trials."""
-    key, config = jax.random.fold_in(stage_key(work.seed, "relabel"), TRIAL_KEY), cast(Any, work.config)
-    return task_keys(jax.random.fold_in(key, config.mix) if config.mix else key, ids)
+    return task_keys(jax.random.fold_in(stage_key(work.seed, "relabel"), TRIAL_KEY), ids)
 
 
 def unmixed(work: Work, tasks: Sequence[Task], arrays: dict[str, Any]) -> list[str]:

@@ -53,17 +53,6 @@ def places(artifact, index):
 # ---- which episodes --------------------------------------------------------------------------------------------------
 
 
-def test_another_mix_is_another_draw(mixed, log):
-    """Number 0 is what it was before mixes had numbers; a number draws the same again."""
-    again = run("relabel", {"log": log}, {**KNOWN, "mix": 0})
-    first, same = (run("relabel", {"log": log}, {**KNOWN, "mix": 1}) for _ in range(2))
-    for index in range(3):
-        assert places(again, index) == places(mixed, index)
-        assert places(first, index) == places(same, index)
-        assert [place // 2 for place, _, _ in places(first, index)] == list(range(10))
-    assert any(places(first, index) != places(mixed, index) for index in range(3))
-
-
 def test_every_trial_has_one_half_of_another_task(mixed):
     halves, sources = [], []
     for index in range(3):

@@ -59,13 +59,6 @@ class RelabelConfig(Config):
         "one", description="unit=episode: a half comes from one trial, or each of its episodes from a draw of its own"
     )
 
-    mix: int = later(
-        0,
-        ge=0,
-        description="unit=episode: another number is another draw of all of it, such as one for the belief and one for"
-        " the learner that acts on what it believes",
-    )
-
     @model_validator(mode="after")
     def _whole_blocks(self) -> "RelabelConfig":
         whole_blocks("updates", self.updates, "block_updates", self.block_updates)
