@@ -72,8 +72,9 @@ def test_again_it_is_up_to_date_without_importing_jax(made: tuple[Path, Said]) -
     )
     env = environment(OMRL_STORE=str(store))
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env, check=False)
-    *lines, modules = found.stderr.splitlines()
+    *lines, took, modules = found.stderr.splitlines()
     assert modules == "[]"
+    assert took.startswith("the seed took ")
     assert len(lines) == 10
     assert all("up to date" in line for line in lines)
     assert found.stdout == first.out
