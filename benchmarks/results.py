@@ -37,11 +37,6 @@ SEEDS = {
     "borel-halfcheetah-vel": "0-2",
     "borel-escape-room": "0-2",
     "borel-point-wind": "0-2",
-    "mql-halfcheetah-vel": "0-4",
-    "mql-halfcheetah-dir": "0-4",
-    "compare-point-semicircle": "0-4",
-    "compare-umaze-goal": "0-2",
-    "compare-halfcheetah-vel": "0-2",
 }
 PRESET = "small"
 LONG = ("time-point", "time-point-random", "time-point-ablations", "time-point-spread")  # shown with every task
