@@ -3,14 +3,16 @@ part of `make bench`.
 
 The fit, Eq. 18 and Eq. 19 as stages/adapting.py runs them, on 200 rows of each new task and the log of 100 training
 tasks. All of it is noise; what a round costs is not. Playing the episode that is adapted to is the engine's (see
-`benchmarks.engines`) and is not in these figures; compiling is told beside them.
+`benchmarks.engines`) and is not in these figures; compiling is told beside them. The released scripts' settings draw
+five times the rows, and are measured on eight tasks.
 
-    python -m benchmarks.adapting             three rounds (some minutes)
+    python -m benchmarks.adapting             some minutes; every round is told as it ends
     python -m benchmarks.adapting --quick     3 tasks, one round: a look, not a figure to keep
 """
 
 import argparse
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,7 +36,8 @@ from pipelines.core.taskmap import TaskAxis
 from pipelines.stages.adapt_papers import settled
 from pipelines.stages.mql_papers import BODIES
 
-BODY, TASKS, OLD_TASKS, STEPS = "halfcheetah-vel", 30, 100, 200
+BODY, OLD_TASKS, STEPS = "halfcheetah-vel", 100, 200
+ROWS = (("paper", 30, 3), ("code", 8, 2))  # settings, tasks, rounds
 WANTED_S = 1.0  # a task
 PUBLISHED = "6.5 to 7.9"  # seconds a task of the released code on another machine (facts on speed)
 
@@ -76,8 +79,14 @@ def rounds(config: AdaptConfig, agent: MqlConfig, tasks: int) -> Callable[[], No
 def measure(settings: str, agent: MqlConfig, tasks: int, repeats: int, **fields: int) -> Row:
     config = config_of(settings, **fields)
     run = rounds(config, agent, tasks)
+    print(f"{settings}: compiling, and a first round of {tasks} tasks", file=sys.stderr, flush=True)
     first = seconds(run)
-    found = Spread.of([seconds(run) / tasks for _ in range(repeats)])
+    taken = []
+    for number in range(repeats):
+        taken.append(seconds(run) / tasks)
+        said = f"{settings}: round {number + 1} of {repeats}, {digits(taken[-1])} s a task"
+        print(said, file=sys.stderr, flush=True)
+    found = Spread.of(taken)
     batch = config.new_batch or STEPS
     updates = f"{config.new_updates} x {batch} + {config.old_updates} x {config.old_batch}"
     return Row(settings, tasks, updates, found, first - found.median * tasks)
@@ -98,9 +107,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     options = parser.parse_args(arguments)
     platform.prepare()
-    tasks, repeats = (3, 1) if options.quick else (TASKS, 3)
+    sizes = [(settings, 3, 1) for settings, *_ in ROWS] if options.quick else ROWS
     agent = resolve(MqlConfig, {**BODIES[BODY].agents["mql"], "batch_size": 256})
-    rows = [measure(settings, agent, tasks, repeats) for settings in ("paper", "code")]
+    rows = [measure(settings, agent, tasks, repeats) for settings, tasks, repeats in sizes]
     print(table(COLUMNS, [cells(row) for row in rows]))
     print(f"\nMQL on {BODY}: history 20, GRU 15, 300-300. The released code takes {PUBLISHED} s a task.")
     if options.json is not None:
