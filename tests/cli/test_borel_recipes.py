@@ -59,7 +59,7 @@ def test_it_runs_tiny(omrl, store, name):
     said = omrl("run", name, "--preset", "tiny", "--json")
     assert said.code == 0, said.err
     made = {step["step"]: step["id"] for step in json.loads(said.out)["steps"]}
-    report = Shelf(store).get(made["eval-borel"])
+    report = Shelf(store).artifact(made["eval-borel"])
     each = report.arrays()["episode_returns"]
     assert each.shape[-1] == report.card.extra["trial_episodes"] == (4 if "gridworld" in name else 2)
     assert ("success/episode 1" in report.card.metrics) == (
@@ -76,6 +76,6 @@ def test_baselines_run_tiny(omrl, store, name):
     said = omrl("run", name, "--preset", "tiny", "--json")
     assert said.code == 0, said.err
     made = {step["step"]: step["id"] for step in json.loads(said.out)["steps"]}
-    table = (Shelf(store).get(made["page"]).file("table.csv")).read_text()
+    table = (Shelf(store).artifact(made["page"]).file("table.csv")).read_text()
     labels = [load(name).steps[step].label for step in made if step.startswith("eval-")]
     assert len(labels) >= 3 and all(label in table for label in labels)

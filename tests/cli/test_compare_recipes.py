@@ -78,12 +78,12 @@ def test_it_runs_tiny(omrl, store):
     made = {step["step"]: step["id"] for step in json.loads(said.out)["steps"]}
     shelf = Shelf(store)
     for key in KEYS:
-        arrays = shelf.get(made[f"eval-{key}"]).arrays()
+        arrays = shelf.artifact(made[f"eval-{key}"]).arrays()
         assert np.isfinite(arrays["returns"]).all()
         assert arrays["returns"].shape == (14, 2)
         assert ("adapt_before" in arrays) == (key == "mql")
         assert key == "mql" or arrays["episode_returns"].shape == (14, 2, 5)
-    page = shelf.get(made["page"])
+    page = shelf.artifact(made["page"])
     (told,) = json.loads(page.file("table.json").read_text())["compared"]
     assert {one["label"] for one in told["methods"]} == METHODS
     assert all(one[f"episode {n}"]["point"] is not None for one in told["methods"] for n in (1, 2, 5))
