@@ -1,8 +1,9 @@
 """Adapting before playing (`eval --protocol adapt`): one episode of each task, MQL's round of updates, then the test.
 
 All tasks adapt at once under the task axis. The meta-policy is an argument of that program and nothing is written back
-to it; the meta-training log is only read. Differs from the released code: the episode's opening noise and all draws
-belong to a task and not to the order of tasks. T tasks, P episodes, H steps, K training tasks.
+to it; the meta-training log is only read, and by an online policy's snapshots no further than it went then. Differs
+from the released code: the episode's opening noise and all draws belong to a task and not to the order of tasks.
+T tasks, P episodes, H steps, K training tasks.
 """
 
 from collections.abc import Mapping
@@ -82,6 +83,7 @@ class Adapter:
             raise UsageError("a policy without a context has no z", "--set adapt.features=obs+z")
         self.core = Core(self.agent, unit(family.space), family.discount, self.config.learning_rate)
         self._logs, self._rounds = log, dict[tuple[int, ...], Rounds]()
+        self._online = extra.get("trained") == "online"
 
     @property
     def words(self) -> str:
@@ -92,6 +94,18 @@ class Adapter:
 
     def on_card(self) -> dict[str, Any]:
         return {"log": self._logs.card.id, **self.config.model_dump(mode="json")}
+
+    def sizes_at(self, logs: Log, step: int) -> np.ndarray:
+        """Rows that the tasks had when the snapshot of `step` was taken, all of them where the log was there before the
+        policy. [K] int32"""
+        if not self._online:
+            return np.asarray(logs.size)
+        made, horizon = self._logs.card.config, self._logs.card.extra["horizon"]
+        iterations = step // (made["trials"] * made["trial_episodes"] * horizon)
+        there = np.arange(logs.behaviour.shape[1]) < logs.size[:, None]
+        turns = np.unique(logs.behaviour[there & (logs.behaviour > 0)])  # updates done, one number for each iteration
+        last = turns[:iterations][-1] if iterations else 0
+        return (there & (logs.behaviour <= last)).sum(1).astype(np.int32)
 
     def over(self, tasks: tuple[Task, ...], axis: TaskAxis) -> "Rounds":
         """Its rounds in some tasks, compiled once."""
@@ -111,7 +125,8 @@ class Rounds:
             task_keys(stage_key(adapter.seed, name), [task.id for task in tasks])
             for name in ("adapt episode", "adapt updates")
         )
-        self._keys, self._logs = axis.put(keys), axis.replicate(jax.tree.map(np.asarray, logs))
+        self._keys, self._logs = axis.put(keys), jax.tree.map(np.asarray, logs)
+        self._sizes = adapter.sizes_at
         self._rows = task_rows(tasks, np.float64)
         self._episode = explore(self.family, greedy(adapter), 1, self.family.horizon)
         run = Round(adapter.config, adapter.core).run
@@ -130,12 +145,14 @@ class Rounds:
             raise StageFailed("an episode to adapt to holds no row that is finite", "evaluate without --protocol adapt")
         return jax.tree.map(np.asarray, logs)
 
-    def run(self, acting: Adaptable) -> tuple[Any, Told]:
-        """`acting` is the meta-policy's. -> (the adapted ones [T, ...] on the devices, what is said of them [T]).
-        Raises StageFailed for a task whose parameters are not finite any more."""
+    def run(self, acting: Adaptable, step: int | None = None) -> tuple[Any, Told]:
+        """`acting` is the meta-policy's, or its snapshot's at `step`. -> (the adapted ones [T, ...] on the devices,
+        what is said of them [T]). Raises StageFailed for a task whose parameters are not finite any more."""
         new = rows_to_unit(self.family.space, self.episode(acting))
         each = jax.tree.map(lambda leaf: np.asarray(leaf)[:, None], new)  # a stack of one log for each task
-        adapted, told = self._adapt(0, self.axis.replicate(acting), self._logs, self.axis.put(each), self._keys)
+        logs = self._logs if step is None else self._logs._replace(size=self._sizes(self._logs, step))
+        given = self.axis.replicate(acting), self.axis.replicate(logs), self.axis.put(each), self._keys
+        adapted, told = self._adapt(0, *given)
         told, fine = self.axis.get((told, self._finite(adapted)))
         for task, ok in zip(self.tasks, fine, strict=True):
             if not ok:

@@ -72,24 +72,24 @@ class Seat:
     context: tuple[Any, ...]  # ([T, P, C, ...],) or ()
     rounds: adapting.Rounds | None = None  # what comes before, of one policy for all
 
-    def final(self, acting: Any) -> protocols.Played:
-        """The acting state(s) of an artifact play."""
+    def final(self, acting: Any, step: int | None = None) -> protocols.Played:
+        """The acting state(s) of an artifact play, or of its snapshot at `step`."""
         played = self.play(self._laid(acting), self.keys, *self.context)
         if self.rounds is None:
             return played
-        adapted, told = self.rounds.run(acting)
+        adapted, told = self.rounds.run(acting, step)
         after = self.play(adapted, self.keys)
         return after._replace(adapted=adapting.Adapted(played.returns, *told))
 
-    def along(self, snapshots: Any, num_snapshots: int) -> list[protocols.Played]:
-        """All of `snapshots`, [S, ...] or [S, T, ...], with the same luck: beside each other where the seat is laid
-        for that, else one after the other by one program."""
+    def along(self, snapshots: Any, steps: np.ndarray) -> list[protocols.Played]:
+        """All of `snapshots`, [S, ...] or [S, T, ...], of `steps [S]`, with the same luck: beside each other where the
+        seat is laid for that, else one after the other by one program."""
         if self.lineup.beside is None:
-            return [self.final(protocols.snapshot(snapshots, s)) for s in range(num_snapshots)]
+            return [self.final(protocols.snapshot(snapshots, s), int(step)) for s, step in enumerate(steps)]
         if self.chosen is not None:
             snapshots = jax.tree.map(lambda leaf: np.swapaxes(leaf, 0, 1), snapshots)
         played = self.play(self._laid(snapshots), self.keys, *self.context)
-        return [protocols.snapshot(played, s) for s in range(num_snapshots)]
+        return [protocols.snapshot(played, s) for s in range(len(steps))]
 
     def _laid(self, acting: Any) -> Any:
         axis = self.lineup.axis
@@ -143,7 +143,7 @@ class Bench:
         then wait for one call, not for S."""
         at_once = self.adapter is None and isinstance(self.family, HostFamily)
         seat = self.seat(tasks, num_runs, key, len(self.steps) if at_once else None)
-        return seat.along(self.snapshots, len(self.steps))
+        return seat.along(self.snapshots, self.steps)
 
     def check_context(self, tasks: tuple[Task, ...], label: str) -> None:
         """Raises UsageError for a context that is not there, or that the policy would not remember."""

@@ -13,10 +13,12 @@ from pipelines.algos.adaptation import Round
 from pipelines.core.configs.adapt import AdaptConfig
 from pipelines.core.configs.algorithms import MqlConfig
 from pipelines.core.configs.base import resolve
+from pipelines.core.configs.eval import EvalConfig
 from pipelines.core.configs.report import ReportConfig
 from pipelines.core.errors import InputMissing, StageFailed, UsageError, WrongKind
-from pipelines.stages import results, tables
+from pipelines.stages import learners, results, tables
 from pipelines.stages.adapt_papers import BODIES, settled
+from pipelines.stages.adapting import Adapter
 from pipelines.stages.report import page
 from pipelines.tasks import registry
 from tests.lines import line
@@ -100,6 +102,29 @@ def test_curves_adapt_every_snapshot(made, report):
     assert again["curve_adapt_beta"].shape == again["curve_return"].shape == (2, 3)
     assert (again["curve_adapt_before"] != again["curve_return"]).any()
     assert not np.array_equal(*again["curve_adapt_ess"])
+
+
+def test_a_snapshot_of_an_online_policy_adapts_on_the_log_as_it_was_then(made):
+    policy, log = made
+    config = resolve(EvalConfig, ADAPT, {"curve_episodes": 1})
+    family = registry.find("point-semicircle/time")
+    logs, *_ = learners.read_log(log)
+    steps = policy.tree["snapshot_step"]
+    adapter = Adapter(config.adapt, 0, policy, log, family)
+    random = int((logs.behaviour == 0).sum() - (logs.behaviour.size - logs.size.sum()))  # less what is padded
+    assert random >= 15
+    sizes = [adapter.sizes_at(logs, int(step)) for step in steps]
+    assert [int(one.sum()) - random for one in sizes] == steps.tolist()  # episodes run to the horizon
+    assert adapter.sizes_at(logs, 0).sum() == random
+    np.testing.assert_array_equal(sizes[-1], logs.size)
+    offline = type(policy)(SimpleNamespace(**{**vars(policy.card), "extra": {**policy.card.extra}}), policy.tree)
+    offline.card.extra["trained"] = "offline"
+    np.testing.assert_array_equal(Adapter(config.adapt, 0, offline, log, family).sizes_at(logs, 0), logs.size)
+    own, whole = (
+        run("eval", {"policy": one, "log": log}, ADAPT, {"curve_episodes": 1}).tree for one in (policy, offline)
+    )
+    first, last = (own["curve_adapt_ess"][at] == whole["curve_adapt_ess"][at] for at in (0, -1))
+    assert not first.any() and last.all()
 
 
 @pytest.mark.optimised

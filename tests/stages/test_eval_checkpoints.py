@@ -115,7 +115,7 @@ def test_a_simulators_snapshots_play_beside_each_other_as_they_would_alone(known
     tasks, key = UP["train"], jax.random.key(3)
     bench = Bench(resolve(EvalConfig, {"curve_episodes": 2, **protocol}), 0, agent(DOWN), host)
     beside = bench.along(tasks, 2, key)
-    alone = bench.seat(tasks, 2, key).along(bench.snapshots, len(bench.steps))
+    alone = bench.seat(tasks, 2, key).along(bench.snapshots, bench.steps)
     assert len(beside) == len(DOWN)
     for one, other in zip(beside, alone, strict=True):
         leaves = jax.tree.leaves(one), jax.tree.leaves(other)
