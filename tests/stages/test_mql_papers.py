@@ -76,6 +76,12 @@ def test_pearls_rows(body):
     for preset in ("tiny", "small", "paper"):
         config = resolve(OnlineConfig, PRESETS["online"][preset], {"family": f"{body}/mql", "algorithm": "pearl"})
         assert (config.trial_episodes, config.agent.prior_episodes, config.agent.resample) == (4, 2, "episode")
+        steps = config.iterations * config.trials * config.trial_episodes
+        others = resolve(OnlineConfig, PRESETS["online"][preset], {"family": f"{body}/mql"})
+        assert preset == "tiny" or steps == others.iterations * others.trials  # as many episodes as MQL has
+    to_a_step = of(body, algorithm="pearl").updates / (200 * 4 * of(body, algorithm="pearl").trials)
+    assert to_a_step == {"halfcheetah-dir": 0.2, "halfcheetah-vel": 0.4}.get(body, 0.8)  # facts 5.2
+    assert of(body, algorithm="pearl", updates=7, iterations=10, block_iterations=5).updates == 7
     assert of(body, algorithm="pearl", trial_episodes=1).trial_episodes == 1
     assert of(body, algorithm="pearl", agent={"prior_episodes": 0}).agent.prior_episodes == 0
 

@@ -21,7 +21,8 @@ ASKED: dict[str, dict[str, Any]] = {
 class OnlineConfig(AgentConfig):
     """Iterations: some updates on all that was seen, then some episodes of tasks drawn at random.
 
-    A layer may hold `papers`, `paper` and `bodies` as those of `collect` may. BOReL learns from trials of
+    A layer may hold `papers`, `paper` and `bodies` as those of `collect` may, and these `loops`: fields of an algorithm
+    that does not go round as the others do. BOReL learns from trials of
     `trial_episodes`, which are its belief's too; PEARL has four, two of them exploration, unless told otherwise.
     """
 
@@ -67,7 +68,9 @@ class OnlineConfig(AgentConfig):
         family = str(data.get("family", cls.model_fields["family"].default))
         chosen = choose_collector(data.get("papers"), data.get("paper"), family, "row")
         bodies = data.get("bodies", {})
-        found = merge(chosen, bodies.get(body_of(family), bodies.get("", {})), own)
+        rows = merge(chosen, bodies.get(body_of(family), bodies.get("", {})))
+        algorithm = own.get("algorithm", cls.model_fields["algorithm"].default)
+        found = merge(rows, rows.pop("loops", {}).get(algorithm, {}), own)
         return merge(ASKED.get(found.get("algorithm", ""), {}), of_trials(found))
 
     @model_validator(mode="after")
