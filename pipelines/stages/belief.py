@@ -114,12 +114,13 @@ def located(
     logs: Log, tasks: Sequence[Task], k: int, horizon: int, shorter: str = SHORTER, own: Log | None = None
 ) -> Trials:
     """Where the whole trials of `logs [T, ...]` lie; `own` are those that they were mixed from, which say how many
-    episodes are whole: in the place of one there may be one that failed physics cut.
+    episodes at the end are not whole: in the place of others there may be some that failed physics cut.
 
     Raises UsageError naming the tasks that have none, and what they have; `shorter` is how one learns from shorter
     trials.
     """
-    whole = [num_whole(log, horizon) for log in _each(own or logs)]
+    unfinished = [len(spans(log)) - num_whole(log, horizon) for log in _each(own or logs)]
+    whole = [len(spans(log)) - rest for log, rest in zip(_each(logs), unfinished, strict=True)]
     count = np.array([number // k for number in whole], np.int32)
     short = [f"{task.name} ({n} whole)" for task, n in zip(tasks, whole, strict=True) if n < k]
     if short:

@@ -27,7 +27,7 @@ Offers = Callable[[np.ndarray], list[np.ndarray]]  # slots [L] of a trial -> of 
 class Piece(NamedTuple):
     """One episode in the place of an own one."""
 
-    place: int  # the own episode
+    place: int  # the own episode, counted on over the mixes
     source: int  # index of the task whose agent acted
     episode: int  # its number in the log that it comes from
 
@@ -61,23 +61,29 @@ def of_replay(policy: np.ndarray, count: int) -> Offers:
     return offers
 
 
+def halves(k: int, which: str) -> list[np.ndarray]:
+    """Slots of what is replaced in a trial of k, of each draw; an odd one's middle belongs to the last half of both."""
+    first, last = np.arange(k // 2), np.arange(k - k // 2, k)
+    return {"first": [first], "last": [last], "both": [first, np.arange(k // 2, k)]}[which]
+
+
 def mix(config: Any, key: Any, num_trials: int, offers: Offers) -> Iterator[Piece]:
-    """Which episodes of a task are replaced by which, in order of their places.
+    """Which episodes of a task are replaced by which, in order of their places; of several mixes one behind the other.
 
     Another task is drawn first, uniformly among those that offer something, then what it offers. A half stays as it is
     where nobody offers anything.
     """
+    num_trials *= config.mixes
     k, chosen = config.trial_episodes, np.arange(num_trials)
     drawn_key, half_key, source_key = jax.random.split(key, 3)
     if config.mixed == "drawn" and num_trials:
         chosen = np.unique(np.asarray(jax.random.randint(drawn_key, (num_trials,), 0, num_trials)))
-    last = np.asarray(jax.random.bernoulli(half_key, 0.5, (num_trials,)))
+    last = np.asarray(jax.random.bernoulli(half_key, 0.5, (num_trials,))).astype(int)
     luck = np.asarray(jax.random.uniform(source_key, (num_trials, k, 2)), np.float64)
     offered: dict[bytes, list[np.ndarray]] = {}
     for trial in chosen:
-        at_end = config.half == "last" or (config.half == "either" and bool(last[trial]))
-        half = np.arange(k // 2) + (k - k // 2 if at_end else 0)
-        for slots in [half] if config.sources == "one" else half[:, None]:
+        slots_of = halves(k, ("first", "last")[last[trial]] if config.half == "either" else config.half)
+        for slots in slots_of if config.sources == "one" else np.concatenate(slots_of)[:, None]:
             if slots.tobytes() not in offered:
                 offered[slots.tobytes()] = offers(slots)
             found = offered[slots.tobytes()]

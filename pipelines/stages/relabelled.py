@@ -17,7 +17,7 @@ from pipelines.core.samplers import Pool
 from pipelines.core.trees import from_dict, stack, stack_logs, task_leaf
 from pipelines.core.types import Log, Relabelled, Space, Task, task_rows
 from pipelines.stages.relabel_models import find_family, kit_of, mapped
-from pipelines.stages.relabel_trials import spans
+from pipelines.stages.relabel_trials import num_whole, spans
 
 
 def rows(artifact: Any) -> list[Relabelled]:
@@ -67,7 +67,8 @@ def asked(artifact: Any) -> Asked:
 
 
 def spliced(artifact: Any, logs: Sequence[Log]) -> Log:
-    """The logs `[T, ...]` whose trials are mixed, in numpy: own episodes, others in the places that they were given.
+    """The logs `[T, ...]` whose trials are mixed, in numpy: own episodes, others in the places that they were given. Of
+    several mixes all, one behind the other: whole trials, and what is left of the log at the end.
 
     `logs` are the artifact's parents as they were read, `[T, ...]` each, the log itself first.
     """
@@ -77,13 +78,21 @@ def spliced(artifact: Any, logs: Sequence[Log]) -> Log:
             f"{artifact.card.id} was made of {len(artifact.card.extra['logs'])} logs, here are {len(logs)}",
             f"omrl lineage {artifact.card.id}",
         )
-    return stack_logs([_spliced(found, logs, i)._asdict() for i, found in enumerate(rows(artifact))])
+    config, horizon = resolve(RelabelConfig, artifact.card.config), artifact.card.extra["horizon"]
+    made = []
+    for i, found in enumerate(rows(artifact)):
+        own = _one(logs[0], i)
+        bounds = spans(own)
+        in_trials = num_whole(own, horizon) // config.trial_episodes * config.trial_episodes
+        episodes = np.concatenate([*[bounds[:in_trials]] * (config.mixes - 1), bounds])
+        made.append(_spliced(found, logs, i, episodes)._asdict())
+    return stack_logs(made)
 
 
-def _spliced(found: Relabelled, logs: Sequence[Log], i: int) -> Log:
-    """One task's mixed log."""
+def _spliced(found: Relabelled, logs: Sequence[Log], i: int, episodes: np.ndarray) -> Log:
+    """One task's mixed log; `episodes [E, 2]` are the own ones, as `spans` has them."""
     own, parts = _one(logs[0], i), []
-    for number, (begin, end) in enumerate(spans(own)):
+    for number, (begin, end) in enumerate(episodes):
         first, last = np.searchsorted(found.place, [number, number + 1])
         source, reward = own, own.reward[begin:end]
         if last > first:

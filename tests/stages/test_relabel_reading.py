@@ -41,8 +41,8 @@ def found(task, row, reward, next_obs=None, place=None):
 
 def artifact(rows, pair_size, **extra):
     """A relabelled-log of three tasks."""
-    said = {"unit": "row", "apply": "stored", "logs": ["log"], **extra}
-    card = SimpleNamespace(id="found", tasks=[{}] * 3, extra=said)
+    said = {"unit": "row", "apply": "stored", "logs": ["log"], "horizon": 5, **extra}
+    card = SimpleNamespace(id="found", tasks=[{}] * 3, extra=said, config={"unit": said["unit"]})
     tree = {task_leaf(index): to_dict(one) for index, one in enumerate(rows)}
     return Stored(card, tree | {"pair_size": np.array(pair_size, np.int32)})
 

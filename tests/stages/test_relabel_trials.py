@@ -10,6 +10,7 @@ from pipelines.core.errors import UsageError, WrongKind
 from pipelines.core.samplers import trials
 from pipelines.core.types import Log, Task, transitions
 from pipelines.stages import relabel_trials, relabelled
+from pipelines.stages.belief import located
 from pipelines.stages.registry import STAGES
 from pipelines.stages.relabel_trials import Piece, of_replay, of_trials
 from tests.lines import line
@@ -70,6 +71,15 @@ def test_every_trial_has_one_half_of_another_task(mixed):
 def test_the_half_may_be_chosen(log, half, slot):
     found = places(run("relabel", {"log": log}, KNOWN, {"half": half}), 0)
     assert [place % 2 for place, _, _ in found] == [slot] * 10
+
+
+def test_both_halves_may_be_replaced_each_from_a_draw_of_its_own(log):
+    found = places(run("relabel", {"log": log}, KNOWN, {"half": "both"}), 0)
+    assert [place for place, _, _ in found] == list(range(20))
+    assert {task for _, task, _ in found} == {1, 2}
+    pairs = list(zip(found[::2], found[1::2], strict=True))
+    assert 0 < sum(a[1] == b[1] for a, b in pairs) < 10  # of one task, or of two
+    assert [slots.tolist() for slots in relabel_trials.halves(5, "both")] == [[0, 1], [2, 3, 4]]
 
 
 def mixed_by(num_trials, offers, **fields):
@@ -183,6 +193,29 @@ def test_trials_are_drawn_from_a_mixed_log_as_from_any(log, mixed):
     np.testing.assert_allclose(drawn.row.reward[:, [0, 1, 2, 3, 5, 6, 7, 8, 9]], ends, rtol=1e-5)
 
 
+def test_several_mixes_stand_one_behind_the_other(log):
+    logs, found = read(log), run("relabel", {"log": log}, KNOWN, {"mixes": 3})
+    taken = places(found, 1)
+    assert [place // 2 for place, _, _ in taken] == list(range(30))  # each trial in each mix
+    first, second, third = ([(place - 20 * n, *rest) for place, *rest in taken if place // 20 == n] for n in range(3))
+    assert first != second != third != first
+    assert sum(len(places(found, index)) for index in range(3)) == 90
+    spliced = relabelled.spliced(found, [logs])
+    mine = Log(*(column[1] for column in spliced))
+    assert mine.size == (3 * 20 + 1) * 5  # the episode that is in no trial is there once, at the end
+    in_place = {place: (task, episode) for place, task, episode in taken}
+    for episode in range(61):
+        own = episode % 20 if episode < 60 else 20
+        task, other = in_place.get(episode, (1, own))
+        got = transitions(mine, np.arange(5 * episode, 5 * episode + 5))
+        want = transitions(logs_of(log)[task], np.arange(5 * other, 5 * other + 5))
+        np.testing.assert_array_equal(got.next_obs, want.next_obs)
+        np.testing.assert_allclose(got.reward, 2 * want.next_obs[:, 0], rtol=1e-5)
+    where = located(spliced, [Task.from_json(task) for task in log.card.tasks], 2, 5, own=logs)
+    assert where.size.tolist() == [30] * 3
+    assert where.first[1].tolist() == [10 * trial for trial in range(31)]
+
+
 def test_episodes_under_a_learned_reward_pass_by_their_mean_spread(log):
     learned = {"unit": "episode", "updates": 200, "block_updates": 100}
     found = run("relabel", {"log": log}, learned, {"threshold": 0.5})
@@ -228,6 +261,8 @@ def test_what_does_not_fit_together_is_refused(log, mixed):
         run("relabel", {"log": log}, KNOWN, {"apply": "on-the-fly"})
     with pytest.raises(UsageError, match="rows_tried is for single rows"):
         run("relabel", {"log": log}, KNOWN, {"rows_tried": 10})
+    with pytest.raises(UsageError, match="mixes is for whole episodes"):
+        run("relabel", {"log": log}, {"reward": "known", "mixes": 2})
     with pytest.raises(WrongKind, match="does not hold single rows: unit=episode"):
         relabelled.pool(mixed)
     with pytest.raises(WrongKind, match="made of 1 logs, here are 2"):

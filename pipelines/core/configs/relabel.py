@@ -49,14 +49,20 @@ class RelabelConfig(Config):
         "row", description="what is kept: single rows, or whole episodes in the place of a trial's own"
     )
     trial_episodes: int = later(2, ge=2, description="unit=episode: k, consecutive episodes of a trial")
-    half: Literal["first", "last", "either"] = later(
-        "either", description="unit=episode: which half of a trial is replaced; either: drawn for each trial"
+    half: Literal["first", "last", "either", "both"] = later(
+        "either",
+        description="unit=episode: which half of a trial is replaced; either: drawn for each trial; both: each by a"
+        " draw of its own, so that nothing in a trial is its own agent's",
     )
     mixed: Literal["all", "drawn"] = later(
         "all", description="unit=episode: which trials; drawn: as many draws with replacement as there are trials"
     )
     sources: Literal["one", "each"] = later(
         "one", description="unit=episode: a half comes from one trial, or each of its episodes from a draw of its own"
+    )
+
+    mixes: int = later(
+        1, ge=1, description="unit=episode: how often trials are mixed, each time anew; what is learned from holds all"
     )
 
     @model_validator(mode="after")
@@ -70,6 +76,8 @@ class RelabelConfig(Config):
             raise UsageError("apply=on-the-fly is for single rows; episodes are mixed once", "leave out --set unit=...")
         if self.unit == "episode" and self.rows_tried is not None:
             raise UsageError("rows_tried is for single rows; episodes are looked at whole", "leave out rows_tried")
+        if self.unit == "row" and self.mixes > 1:
+            raise UsageError("mixes is for whole episodes; single rows are not mixed", "--set unit=episode")
         return self
 
 
