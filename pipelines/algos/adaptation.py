@@ -5,8 +5,9 @@ Both are `mql`'s update with fresh optimisers, going on from the meta-policy and
 fitted once, on the meta-policy's contexts; the weights of an update are of contexts as its own GRU makes them, which
 moves (released code). lambda = 1 - ESS is of an update's weights, in Eq. 18 of the fitted old rows.
 
-Differs: features are in the nets' units (the code's observations are raw); nothing is put in the place of a lambda
-that is 0. One task's view: N rows of its episode at most, T training tasks, B batch.
+Differs: features and losses are in the nets' units (the code's observations and rewards are raw: beside losses of
+rewards that were divided by s, lambda weighs s times as much in the actor's and s^2 times in the critics'); nothing is
+put in the place of a lambda that is 0. One task's view: N rows of its episode at most, T training tasks, B batch.
 """
 
 from typing import Any, NamedTuple

@@ -8,7 +8,9 @@ zero-shot episode can use what it has seen, where the paper draws z once per epi
 draws the tasks of an update (`tasks_per_update`), sums their KLs (`kl_over_tasks`) and scales rewards by hand
 (`scale_reward`, `reward_scale`); its value net and its penalty on the policy's outputs are not here. PEARL's code
 explores a task for two episodes with z of the prior (`prior_episodes`); contexts are drawn from all of a task's rows,
-not from those of the newest exploration alone.
+not from those of the newest exploration alone. The critics' loss is half the published squares, so that the same
+`kl_weight` weighs twice as much beside it; the encoder sees rewards in the nets' units (published: raw, the scale is
+the Bellman backup's); an actor's log-std ends at -10, not at -20.
 T tasks, B batch, L context, Z latent.
 """
 

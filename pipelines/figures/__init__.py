@@ -118,7 +118,7 @@ def learning(methods: Sequence[Learning], references: Mapping[str, float]) -> by
             handles.append(Line2D([], [], color=INK, label="return"))
             handles.append(Line2D([], [], color=INK, ls=_dashes(0), label="value estimate"))
         lowest = [upper, *rest][-1]
-        lowest.set_xlabel("training updates")
+        lowest.set_xlabel("training: updates, or steps where it learned online")
         lowest.xaxis.set_major_formatter(FuncFormatter(_thousands))
         lowest.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
         figure.legend(handles=handles, loc="outside upper left", ncols=4)

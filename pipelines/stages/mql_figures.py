@@ -101,15 +101,16 @@ def figure_5(given: Given) -> Found:
             continue
         for name, title in (("pull", "λ = 1 - ESS"), ("beta", "β")):
             if line := _round(given, row, f"curve_adapt_{name}"):
-                said = Level("said in the paper", PAPER_HUE, SAID[name], float("nan"), float("nan"))
+                said = Level("the paper's, of Ant-Fwd-Back", PAPER_HUE, SAID[name], float("nan"), float("nan"))
                 panels.append(Panel(f"{section.family}\n{title}", [line], [said], STEPS, title[0]))
                 used += [] if section in used else [section]
     if not panels:
         how = "omrl eval --protocol adapt with curve_episodes"
         return Found("Figure 5", lacks=(given.wanted(method, "test", how),))
     text = (
-        f"Adapting snapshots of {method}: the strength of the proximal term and the mean weight of old rows, means "
-        f"over validation tasks. Dashed: about 0.55 and 0.8, as the paper's text has them. {of_all(used)}."
+        f"Adapting snapshots of {method} on the log as it was then: the strength of the proximal term and the mean "
+        "weight of old rows, means over validation tasks. Dashed: about 0.55 and 0.8, as the paper's text has them of "
+        f"Ant-Fwd-Back. {of_all(used)}."
     )
     return Found("Figure 5", picture("figure-5", "Figure 5", text, curves(panels)))
 

@@ -7,8 +7,9 @@ whatever a simulator can restore. BOReL's logs are whole trials, the random ones
 which the belief is carried over.
 
 Differs from MQL's code (facts 2.4): the budget counts iterations, with episodes that run to the horizon; all tasks have
-their random episodes together, each equally many; rows are drawn from all that was seen, not from the last 1,000,000;
-the actor's turns count on from one iteration to the next; a collecting window is filled up with zeros, as there.
+their random episodes together, each equally many; rows are drawn from all that was seen, not from the last 1,000,000
+(humanoid: 500,000); the actor's turns count on from one iteration to the next; a collecting window is filled up with
+zeros, as there.
 """
 
 from collections.abc import Callable

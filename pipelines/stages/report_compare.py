@@ -1,8 +1,9 @@
 """All methods of a section in one table: each by its own protocol, and beside it the same episodes of a trial for all.
 
 Both are read of one evaluation: one in trials holds the return of every episode, whichever its protocol counts. In
-episode 1 nothing was seen (zero-shot), before episode n there were n - 1. A method that adapts (MQL) adapts to episode
-1 and plays all later ones alike. Numbers are scores, or returns where a family has no oracle. No jax. T tasks.
+episode 1 nothing was seen (zero-shot), before episode n there were n - 1. A method that adapts (MQL) adapts once in
+each task, to an episode of its own, and plays all later ones alike; its episodes 1 are those of the meta-policy.
+Numbers are scores, or returns where a family has no oracle. No jax. T tasks.
 """
 
 import math
@@ -110,7 +111,7 @@ def caption(one: Compared) -> str:
         "n - 1."
     )
     if adapting := [line.row.label for line in one.lines if line.row.adapting]:
-        text += f" {', '.join(adapting)}: adapts to episode 1, and plays all later ones alike."
+        text += f" {', '.join(adapting)}: adapts to an episode like its first, and plays all later ones alike."
     bars = over([line.row for line in one.lines])
     return f"{text} {bars[:1].upper()}{bars[1:]}."
 

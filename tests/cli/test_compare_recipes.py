@@ -1,17 +1,23 @@
 """Recipes that hold every method against every other one: one log, the same unseen tasks, and it runs tiny."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pipelines.core.configs.base import resolve
 from pipelines.core.recipe import load, parents, shipped
+from pipelines.stages.presets import PRESETS
+from pipelines.stages.registry import STAGES
 from pipelines.store.shelf import Shelf
 
 NAMES = [name for name in shipped() if name.startswith("compare-")]
 METHODS = {"tiMe", "MBML", "BOReL", "MQL", "MQL, not adapted", "batch PEARL", "contextual BCQ", "pooled batch SAC"}
 TOO_LONG = 2.5  # times what it takes: estimates of small nets that have never run
 SMALL_S = 1_800
+PAGE = Path(__file__).parents[2] / "docs" / "compare.md"
 
 
 def test_the_three_families_are_there():
@@ -43,6 +49,47 @@ def reaches_the_log(recipe, step):
     return all(name == "log" or reaches_the_log(recipe, recipe.steps[name]) for name in parents(step)) and bool(
         parents(step)
     )
+
+
+ROWS = {
+    "teachers": "teachers",
+    "tiMe": "time",
+    "MBML": "mbml",
+    "BOReL's belief": "belief",
+    "BOReL": "borel",
+    "MQL": "mql",
+    "batch PEARL": "pearl",
+    "contextual BCQ": "contextual",
+    "pooled batch SAC": "pooled",
+}
+
+
+def settled(name, step):
+    """The config of a step at `small`."""
+    said = load(name).steps[step]
+    stage = STAGES[said.stage]
+    return resolve(stage.config, PRESETS[said.stage]["small"], said.config, said.presets.get("small", {}))
+
+
+@pytest.mark.parametrize("column, name", [(0, "point-semicircle"), (1, "umaze-goal"), (2, "halfcheetah-vel")])
+def test_the_page_says_how_much_each_method_learns(column, name):
+    rows = re.findall(r"^\| (.+?) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| (.*)\|$", PAGE.read_text(), re.MULTILINE)
+    assert [row[0] for row in rows] == list(ROWS)
+    for label, *updates, rate in rows:
+        config = settled(f"compare-{name}", ROWS[label])
+        assert int(updates[column].replace(",", "")) == config.updates, label
+        rates = {float(number) for number in re.findall(r"0\.\d+", rate)}
+        assert not rates or config.agent.target_rate in rates, label
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_batch_pearl_explores_before_it_is_scored(name):
+    for preset in ("tiny", "small", "paper"):
+        said = load(name).steps["pearl"]
+        agent = resolve(
+            STAGES["metatrain"].config, PRESETS["metatrain"][preset], said.config, said.presets.get(preset, {})
+        ).agent
+        assert (agent.resample, agent.prior_episodes) == ("episode", 2)
 
 
 @pytest.mark.parametrize("preset", ["tiny", "small", "paper"])

@@ -134,7 +134,7 @@ def test_figure_5_is_lambda_and_beta_of_the_snapshots(drawn):
     np.testing.assert_allclose(pull.lines[0].band.point, 0.6)
     np.testing.assert_allclose(beta.lines[0].band.point, 0.9)
     assert [level.point for level in (*pull.levels, *beta.levels)] == [0.55, 0.8]
-    assert "about 0.55 and 0.8, as the paper's text has them. IQM" in one.pictures[0].caption
+    assert "about 0.55 and 0.8, as the paper's text has them of Ant-Fwd-Back. IQM" in one.pictures[0].caption
     (line,) = found(runs("MQL"))["Figure 5"].lines  # a policy that was not adapted
     assert line.startswith("Figure 5 is left out: it lacks an evaluation labelled 'MQL' on test tasks")
     drawn.clear()
