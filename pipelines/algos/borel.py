@@ -7,7 +7,8 @@ Differs: tasks are drawn anew for every update, where the code keeps those of an
 and deviation 1 and learn rewards divided by their deviation unless fields say otherwise; weights are LeCun-normal; CQL
 has the right estimator, beside squared errors with a factor 1/2, so that `conservative_weight` counts double beside
 the code's; a trial's next episode is begun seeing where it begins (`boundary` has the code's way, but for the encoder,
-which sees no flag at the end of a trial).
+which sees no flag at the end of a trial). A fixed temperature is one of scaled rewards: with `scale_reward` it weighs
+less in a log's own, by their deviation. CQL's nets have one width, and SAC's usual bounds of their deviation.
 T tasks, B rows of each in a batch, F = O + 1 + 2 Z.
 """
 

@@ -2,6 +2,10 @@
 
 A trial is k consecutive episodes of a task's own log. One half of it is replaced, by episodes of another task with
 rewards of this one, or by episodes that another task's agent was replayed for in this one.
+
+Differs from the released code in what is mixed unless told otherwise, which is as the paper has it: either half of
+every trial, from one other trial (the code: the first half of the 63% that as many draws with replacement hit, each
+episode from a trial of its own: half=first, mixed=drawn, sources=each).
 """
 
 from collections.abc import Callable, Iterator, Sequence
