@@ -81,12 +81,13 @@ def test_what_a_report_says(made, report):
     assert (extra["adapt"]["log"], extra["adapt"]["clip"], extra["label"]) == ("online", 1.0, "MQL")
 
 
-def test_no_updates_are_td3_context(made):
+@pytest.mark.parametrize("mapping", ["auto", "vmap"])
+def test_no_updates_are_td3_context(made, mapping):
     """To the bit, of the policy that was trained without keeping what adaptation needs."""
-    none = {**ADAPT, "adapt": {**SHORT, "new_updates": 0, "old_updates": 0}}
+    none = {**ADAPT, "mapping": mapping, "adapt": {**SHORT, "new_updates": 0, "old_updates": 0}}
     found = run("eval", {"policy": made[0], "log": made[1]}, none).tree
     context, _ = learned("td3-context")
-    plain = run("eval", {"policy": context}, {"curve_episodes": 0}).tree
+    plain = run("eval", {"policy": context}, {"curve_episodes": 0, "mapping": mapping}).tree
     for name in ("returns", "value", "obs", "discounted_return"):
         assert found[name].tobytes() == plain[name].tobytes(), name
     assert found["adapt_before"].tobytes() == plain["returns"].tobytes()
