@@ -82,8 +82,9 @@ def release(version: str) -> tuple[int, ...]:
 
 
 def program() -> Iterator[Finding]:
-    """omrl, Python, the machine."""
+    """omrl, and which checkout or installation of it runs, Python, the machine."""
     yield Finding("omrl", __version__)
+    yield Finding("code", str(Path(__file__).parents[1]))
     in_range = PYTHONS[0] <= sys.version_info[:2] < PYTHONS[1]
     yield Finding(
         "python", platform.python_version(), "" if in_range else "not in 3.11 to 3.13", "make a new environment"

@@ -41,6 +41,7 @@ def test_this_machine_is_well(omrl) -> None:
     assert said.code == 0, said.err
     found = {one["what"]: one["value"] for one in json.loads(said.out)["findings"]}
     assert "cpu" in found["devices"]
+    assert Path(found["code"]) == Path(doctor.__file__).parents[1]
     assert {"jax", "mujoco", "store", "free disk", "compilation cache"} <= set(found)
 
 
