@@ -37,6 +37,7 @@ SEEDS = {
     "borel-halfcheetah-vel": "0-2",
     "borel-escape-room": "0-2",
     "borel-point-wind": "0-2",
+    "mql-halfcheetah-vel": "0-4",
 }
 PRESET = "small"
 LONG = ("time-point", "time-point-random", "time-point-ablations", "time-point-spread")  # shown with every task
