@@ -128,7 +128,7 @@ def mixed_of(log, pays=7.0, parent="log"):
         reward, empty = np.full(HORIZON, pays, np.float32), np.zeros((HORIZON, 0), np.float32)
         found = Relabelled(nothing, nothing + (n + 1) % 3, row, reward, nothing.astype(np.float32), empty, nothing)
         tree[task_leaf(n)] = dict(found._asdict())
-    extra = {"unit": "episode", "apply": "stored", "logs": ["log"]}
+    extra = {"unit": "episode", "apply": "stored", "logs": ["log"], "horizon": HORIZON}
     about = {"parents": {"log": SimpleNamespace(id=parent)}, "config": {"trial_episodes": 2}, "tasks": log.card.tasks}
     return Stored(SimpleNamespace(kind="relabelled-log", id="mixed", extra=extra, **about), tree)
 
