@@ -6,6 +6,7 @@ from the released code: the episode's opening noise and all draws belong to a ta
 T tasks, P episodes, H steps, K training tasks.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -95,10 +96,10 @@ class Adapter:
     def on_card(self) -> dict[str, Any]:
         return {"log": self._logs.card.id, **self.config.model_dump(mode="json")}
 
-    def sizes_at(self, logs: Log, step: int) -> np.ndarray:
-        """Rows that the tasks had when the snapshot of `step` was taken, all of them where the log was there before the
-        policy. [K] int32"""
-        if not self._online:
+    def sizes_at(self, logs: Log, step: int | None) -> np.ndarray:
+        """Rows that tasks had when the snapshot of `step` was taken: all of them at the end (None), or where the log
+        was there before the policy. [K] int32"""
+        if step is None or not self._online:
             return np.asarray(logs.size)
         made, horizon = self._logs.card.config, self._logs.card.extra["horizon"]
         iterations = step // (made["trials"] * made["trial_episodes"] * horizon)
@@ -125,12 +126,15 @@ class Rounds:
             task_keys(stage_key(adapter.seed, name), [task.id for task in tasks])
             for name in ("adapt episode", "adapt updates")
         )
-        self._keys, self._logs = axis.put(keys), jax.tree.map(np.asarray, logs)
-        self._sizes = adapter.sizes_at
+        held = jax.tree.map(np.asarray, logs)
+        self._keys, self._logs = axis.put(keys), axis.replicate(held)
+        self._sizes = functools.partial(adapter.sizes_at, held)
         self._rows = task_rows(tasks, np.float64)
         self._episode = explore(self.family, greedy(adapter), 1, self.family.horizon)
         run = Round(adapter.config, adapter.core).run
-        self._adapt = axis.over_tasks(lambda step, start, logs, new, key: run(start, logs, new, key), shared=2)
+        self._adapt = axis.over_tasks(
+            lambda _, start, logs, size, new, key: run(start, logs._replace(size=size), new, key), shared=3
+        )
         self._finite = jax.jit(jax.vmap(_finite))
 
     def episode(self, acting: Adaptable) -> Log:
@@ -150,9 +154,8 @@ class Rounds:
         what is said of them [T]). Raises StageFailed for a task whose parameters are not finite any more."""
         new = rows_to_unit(self.family.space, self.episode(acting))
         each = jax.tree.map(lambda leaf: np.asarray(leaf)[:, None], new)  # a stack of one log for each task
-        logs = self._logs if step is None else self._logs._replace(size=self._sizes(self._logs, step))
-        given = self.axis.replicate(acting), self.axis.replicate(logs), self.axis.put(each), self._keys
-        adapted, told = self._adapt(0, *given)
+        shared = self.axis.replicate(acting), self._logs, self.axis.replicate(self._sizes(step))
+        adapted, told = self._adapt(0, *shared, self.axis.put(each), self._keys)
         told, fine = self.axis.get((told, self._finite(adapted)))
         for task, ok in zip(self.tasks, fine, strict=True):
             if not ok:
