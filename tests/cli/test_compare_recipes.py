@@ -64,11 +64,11 @@ ROWS = {
 }
 
 
-def settled(name, step):
-    """The config of a step at `small`."""
+def settled(name, step, preset="small"):
+    """The config of a step."""
     said = load(name).steps[step]
     stage = STAGES[said.stage]
-    return resolve(stage.config, PRESETS[said.stage]["small"], said.config, said.presets.get("small", {}))
+    return resolve(stage.config, PRESETS[said.stage][preset], said.config, said.presets.get(preset, {}))
 
 
 @pytest.mark.parametrize("column, name", [(0, "point-semicircle"), (1, "umaze-goal"), (2, "halfcheetah-vel")])
@@ -85,10 +85,7 @@ def test_the_page_says_how_much_each_method_learns(column, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_batch_pearl_explores_before_it_is_scored(name):
     for preset in ("tiny", "small", "paper"):
-        said = load(name).steps["pearl"]
-        agent = resolve(
-            STAGES["metatrain"].config, PRESETS["metatrain"][preset], said.config, said.presets.get(preset, {})
-        ).agent
+        agent = settled(name, "pearl", preset).agent
         assert (agent.resample, agent.prior_episodes) == ("episode", 2)
 
 
