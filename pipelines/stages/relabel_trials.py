@@ -71,6 +71,16 @@ def halves(k: int, which: str) -> list[np.ndarray]:
     return {"first": [first], "last": [last], "both": [first, np.arange(k // 2, k)]}[which]
 
 
+def replaced(config: Any, key: Any, num_trials: int) -> list[str]:
+    """Which half each trial loses: the config's, or of every trial one drawn. -> names that `halves` knows, [N]"""
+    if config.half == "either":
+        last = np.asarray(jax.random.bernoulli(key, 0.5, (num_trials,)))
+        return [("first", "last")[int(one)] for one in last]
+    if config.half == "any":
+        return [("first", "last", "both")[int(one)] for one in np.asarray(jax.random.randint(key, (num_trials,), 0, 3))]
+    return [config.half] * num_trials
+
+
 def mix(config: Any, key: Any, num_trials: int, offers: Offers) -> Iterator[Piece]:
     """Which episodes of a task are replaced by which, in order of their places; of several mixes one behind the other.
 
@@ -82,11 +92,11 @@ def mix(config: Any, key: Any, num_trials: int, offers: Offers) -> Iterator[Piec
     drawn_key, half_key, source_key = jax.random.split(key, 3)
     if config.mixed == "drawn" and num_trials:
         chosen = np.unique(np.asarray(jax.random.randint(drawn_key, (num_trials,), 0, num_trials)))
-    last = np.asarray(jax.random.bernoulli(half_key, 0.5, (num_trials,))).astype(int)
+    lost = replaced(config, half_key, num_trials)
     luck = np.asarray(jax.random.uniform(source_key, (num_trials, k, 2)), np.float64)
     offered: dict[bytes, list[np.ndarray]] = {}
     for trial in chosen:
-        slots_of = halves(k, ("first", "last")[last[trial]] if config.half == "either" else config.half)
+        slots_of = halves(k, lost[trial])
         for slots in slots_of if config.sources == "one" else np.concatenate(slots_of)[:, None]:
             if slots.tobytes() not in offered:
                 offered[slots.tobytes()] = offers(slots)

@@ -82,6 +82,18 @@ def test_both_halves_may_be_replaced_each_from_a_draw_of_its_own(log):
     assert [slots.tolist() for slots in relabel_trials.halves(5, "both")] == [[0, 1], [2, 3, 4]]
 
 
+def test_a_trial_may_lose_any_of_its_halves():
+    """A third of the trials lose the first, a third the last, a third both."""
+    able = [np.zeros(4, bool), np.ones(400, bool)]
+    slots: dict[int, list[int]] = {}
+    for piece in mixed_by(3_000, of_trials(able, 2), half="any"):
+        slots.setdefault(piece.place // 2, []).append(piece.place % 2)
+    for lost in ([0], [1], [0, 1]):
+        share = np.mean([of_trial == lost for of_trial in slots.values()])
+        assert abs(share - 1 / 3) < 4 * np.sqrt(2 / 9 / 3_000), lost
+    assert len(slots) == 3_000
+
+
 def mixed_by(num_trials, offers, **fields):
     """Pieces under a config of these fields."""
     config = resolve(RelabelConfig, KNOWN, fields)

@@ -49,10 +49,10 @@ class RelabelConfig(Config):
         "row", description="what is kept: single rows, or whole episodes in the place of a trial's own"
     )
     trial_episodes: int = later(2, ge=2, description="unit=episode: k, consecutive episodes of a trial")
-    half: Literal["first", "last", "either", "both"] = later(
+    half: Literal["first", "last", "either", "both", "any"] = later(
         "either",
         description="unit=episode: which half of a trial is replaced; either: drawn for each trial; both: each by a"
-        " draw of its own, so that nothing in a trial is its own agent's",
+        " draw of its own, so that nothing in a trial is its own agent's; any: drawn among first, last and both",
     )
     mixed: Literal["all", "drawn"] = later(
         "all", description="unit=episode: which trials; drawn: as many draws with replacement as there are trials"
