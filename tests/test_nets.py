@@ -1,11 +1,11 @@
-"""Nets: `beside` is `apply` on repeated rows, and cheaper; the GRU is torch's."""
+"""Nets: `beside` is `apply` on repeated rows, and cheaper; the GRU is torch's; windows make XLA's convolution."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pipelines.nets import beside, ensemble, gru, member, mlp
+from pipelines.nets import as_product, beside, convolutional, ensemble, gru, member, mlp
 
 B, M, F, G = 5, 3, 4, 2
 
@@ -34,6 +34,34 @@ def test_the_shared_part_is_multiplied_once():
     program = jax.make_jaxpr(beside)(net.init(jax.random.key(0)), jnp.zeros((B, F)), jnp.zeros((B, M, G)))
     products = [eqn.invars[0].aval.shape for eqn in program.eqns if eqn.primitive.name == "dot_general"]
     assert sorted(products) == [(B, F), (B * M, G), (B * M, 8)]
+
+
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2), (3, 1)])
+def test_a_product_of_windows_is_a_convolution(strides):
+    """Of images and windows that are not square; values and gradients, to rounding."""
+    x = jax.random.normal(jax.random.key(0), (2, 9, 12, 4))
+    kernel = jax.random.normal(jax.random.key(1), (3, 2, 4, 5))
+
+    def of_xla(x, kernel):
+        return jax.lax.conv_general_dilated(x, kernel, strides, "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    def of_windows(x, kernel):
+        return as_product(x, kernel, strides)
+
+    np.testing.assert_allclose(of_windows(x, kernel), of_xla(x, kernel), rtol=1e-4, atol=1e-4)
+    slopes = [
+        jax.grad(lambda *args, f=f: jnp.sin(f(*args)).sum(), argnums=(0, 1))(x, kernel) for f in (of_windows, of_xla)
+    ]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), *slopes)
+
+
+def test_images_go_through_the_same_net_with_windows_and_without(monkeypatch):
+    net, images = convolutional((20, 16, 3), 4), jax.random.randint(jax.random.key(0), (2, 3, 20, 16, 3), 0, 256)
+    params = net.init(jax.random.key(1))
+    found = net.apply(params, images.astype(jnp.uint8))
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert found.shape == (2, 3, 4)
+    np.testing.assert_allclose(found, net.apply(params, images.astype(jnp.uint8)), rtol=1e-4, atol=1e-5)
 
 
 def test_a_member_is_the_net_itself():

@@ -15,7 +15,7 @@ from pipelines.core.normaliser import Normaliser, fit, fixed
 from pipelines.core.types import Array, Log, Params, Space
 from pipelines.nets import Net, convolutional, mlp
 
-IMAGES = 512  # of which one takes 400 KB of layers
+IMAGES = 128  # of which one's gradient takes 1 MB, and 4 MB on a CPU
 
 
 class Embedding(NamedTuple):
