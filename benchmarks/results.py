@@ -43,6 +43,7 @@ PRESET = "small"
 LONG = ("time-point", "time-point-random", "time-point-ablations", "time-point-spread")  # shown with every task
 BOREL_PICTURES = ("behaviour", "figure-3", "figure-4", "figure-7", "figures-10-11")  # before the domain's name
 MQL_PICTURES = ("figure-2", "figure-3", "figure-4", "figure-4-curves", "figure-5")  # the whole name
+COMPARED = "### Every method, by its own protocol"
 BRIEF_PICTURES = ("learning", "scores", "probe-mbml", "probe-neither", "figure-3")
 PICTURES = ("learning", "reference-ends", "method-ends", "scores", "sweep", "probe-mbml", "probe-neither", "figure-3")
 
@@ -107,6 +108,8 @@ def picture(recipe: str, stem: str) -> str | None:
     """
     if recipe.startswith("mql"):
         return stem if stem in MQL_PICTURES else None
+    if recipe.startswith("compare"):
+        return "compared" if stem.endswith("-compared") else None
     wanted = (*PICTURES, "proposition") if recipe in LONG else () if recipe.startswith("borel") else BRIEF_PICTURES
     if not (stem.endswith(wanted) or stem.startswith(BOREL_PICTURES)):
         return None
@@ -132,7 +135,9 @@ def brief(table: str) -> str:
 
 
 def shown(recipe: str, table: str) -> str:
-    """What the pages show of a recipe's table."""
+    """What the pages show of a recipe's table; of a comparison the part that puts the methods beside each other."""
+    if recipe.startswith("compare"):
+        return brief(table[table.index(COMPARED) :])
     whole = re.sub(r"^### .*\n", "", table, count=1)
     return whole if recipe in LONG else brief(whole)
 

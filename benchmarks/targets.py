@@ -45,6 +45,10 @@ def judge(results: dict[str, dict[str, Any]]) -> list[str]:
     for recipe, blind in (("mql-halfcheetah-vel", BLIND), ("mql-halfcheetah-dir", 0.0)):
         if recipe in results:
             lines += _mql(recipe, results[recipe], blind)
+    for recipe, result in results.items():
+        if recipe.startswith("compare-"):  # nobody has such a table: it is what it is
+            for row in result["table"]["compared"][0]["methods"]:
+                lines.append(f"figures  {recipe}: {row['label']} by its own protocol {_text(row['own'])}")
     return lines
 
 

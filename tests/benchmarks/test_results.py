@@ -96,6 +96,21 @@ def _result(**low: float) -> dict:
     return {"mbml-umaze-goal": {"table": {"differences": gaps}}}
 
 
+def test_of_a_comparison_the_pages_show_what_is_beside_each_other() -> None:
+    tables = ["| method | lowest task |\n| --- |\n| a | 1 |", "| method | own |\n| --- |\n| a | 2 |"]
+    title = f"{results.COMPARED} and by the same episodes"
+    whole = "\n\n".join(["### family, test tasks", "caption", tables[0], title, "words", tables[1]])
+    assert results.shown("compare-umaze-goal", whole) == "\n\n".join([f"**{title[4:]}**", "words", tables[1]])
+
+
+def test_of_a_comparison_every_own_number_is_a_figure() -> None:
+    own = {"point": 0.5, "low": 0.4, "high": 0.6, "n": 5}
+    rows = [{"label": label, "own": own} for label in ("tiMe", "MBML")]
+    lines = targets.judge({"compare-umaze-goal": {"table": {"compared": [{"methods": rows}]}}})
+    assert len(lines) == 2
+    assert lines[1] == "figures  compare-umaze-goal: MBML by its own protocol 0.500 [0.400, 0.600] (n=5)"
+
+
 def test_mbml_must_be_above_each_of_its_baselines() -> None:
     lines = targets.judge(_result(contextual=0.1, pearl=0.1, neither=0.1, truth=-0.1))
     assert [line.split()[0] for line in lines] == ["reached"] * 4
@@ -189,6 +204,8 @@ def test_of_mql_a_context_is_what_matters(without: float, context: float, words:
         ("mql-halfcheetah-vel", "figure-4", "figure-4"),
         ("mql-halfcheetah-vel", "figure-4-curves", "figure-4-curves"),
         ("mql-halfcheetah-vel", "figure-1", None),
+        ("compare-umaze-goal", "umaze-goal-mbml-m-test-compared", "compared"),
+        ("compare-umaze-goal", "umaze-goal-mbml-m-test-scores", None),
     ],
 )
 def test_which_pictures_are_kept(recipe: str, stem: str, name: str | None) -> None:
