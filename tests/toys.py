@@ -283,6 +283,7 @@ def stored(stage: str, product: Product, config: Config, seed: int = 0) -> Store
     card = SimpleNamespace(
         kind=STAGES[stage].produces,
         id=stage,
+        digest=f"bits of {stage}",
         seed=seed,
         tasks=list(product.tasks),
         extra=dict(product.extra),
@@ -326,4 +327,4 @@ def log_artifact(num_tasks: int = 3, family: str = "line/toy") -> Stored:
     columns = [{name: np.array(column) for name, column in log._asdict().items()} for log in logs]
     tree = {task_leaf(n): task for n, task in enumerate(columns)}
     about = {"tasks": tasks, "extra": extra, "arrays": shapes_of(tree), "config": {}}
-    return Stored(SimpleNamespace(kind="replay-log", id="log", seed=0, **about), tree)
+    return Stored(SimpleNamespace(kind="replay-log", id="log", digest="bits of log", seed=0, **about), tree)

@@ -7,7 +7,7 @@ T tasks, P episodes, H steps, K training tasks.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -28,6 +28,8 @@ from pipelines.core.unit_box import rows_to_unit, unit
 from pipelines.rollouts.exploring import explore
 from pipelines.stages import learners, online
 from pipelines.stages.adapt_papers import settled
+
+MOST_NAMES = 5  # of tasks, in a note
 
 
 class Adapted(NamedTuple):
@@ -93,6 +95,17 @@ class Adapter:
         counts = f"{self.config.new_updates} + {self.config.old_updates} updates"
         return f"to one episode by {counts}, lambda {pull}"
 
+    def too_few(self, tasks: Sequence[Task], rows: Any) -> str | None:
+        """What to say of tasks whose episode has fewer rows than the regression has features. rows [T]"""
+        wide = self.agent.context_dim if self.agent.context != "none" else 0
+        features = wide + (self.family.space.obs_dim if self.config.features == "obs+z" else 0)
+        names = [f"{task.name} ({int(n)})" for task, n in zip(tasks, rows, strict=True) if n < features]
+        if not names:
+            return None
+        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        said = f"fewer rows than the {features} features of propensities in task {', '.join(names[:MOST_NAMES])}{more}"
+        return f"{said}: they say little there, ESS is near 1 and lambda near 0 whatever the task is"
+
     def on_card(self) -> dict[str, Any]:
         return {"log": self._logs.card.id, **self.config.model_dump(mode="json")}
 
@@ -145,9 +158,13 @@ class Rounds:
         empty = online.empty_logs(self.family, count, horizon, horizon + 1)
         none = jnp.zeros((count,), jnp.int32)
         logs, *_ = jax.jit(online.append)(empty, none, jnp.arange(count), found, jnp.int32(0))
-        if not (np.asarray(logs.size) > 0).all() or not np.isfinite(np.asarray(logs.reward)).all():
-            raise StageFailed("an episode to adapt to holds no row that is finite", "evaluate without --protocol adapt")
-        return jax.tree.map(np.asarray, logs)
+        logs = jax.tree.map(np.asarray, logs)
+        fine = (logs.size > 0) & np.isfinite(logs.reward).all(1)
+        if not fine.all():
+            names = ", ".join(task.name for task, ok in zip(self.tasks, fine, strict=True) if not ok)
+            cause = f"the episode to adapt to is empty or not finite in task {names}"
+            raise StageFailed(cause, "evaluate without --protocol adapt")
+        return logs
 
     def run(self, acting: Adaptable, step: int | None = None) -> tuple[Any, Told]:
         """`acting` is the meta-policy's, or its snapshot's at `step`. -> (the adapted ones [T, ...] on the devices,

@@ -156,8 +156,7 @@ def mixed(work: Work, logs: Log) -> Log:
         return logs
     assert log is not None
     parents, make = found.card.parents, f"omrl relabel --log {log.card.id} --unit episode"
-    if parents["log"].id != log.card.id:
-        raise WrongKind(f"{found.card.id} was made of another log than {log.card.id}", make)
+    relabelled.want_own(found, log, make)
     k = found.card.config["trial_episodes"]
     if found.card.extra["unit"] == "episode" and k != config.trial_episodes:
         cause = f"{found.card.id} mixed trials of {k} episodes, trial_episodes={config.trial_episodes}"
@@ -167,6 +166,8 @@ def mixed(work: Work, logs: Log) -> Log:
         if replay is None or replay.card.id != parents["replay"].id:
             cause = f"{found.card.id} holds rows of the log {parents['replay'].id}"
             raise UsageError(cause, f"--replay {parents['replay'].id}")
+        if replay.card.digest != parents["replay"].digest:
+            raise WrongKind(f"{found.card.id} was made of other bits of the log {replay.card.id}", f"{make} --replay")
         sources.append(learners.read_log(replay)[0])
     elif replay is not None:
         raise UsageError(f"{found.card.id} holds no replayed rows", "leave --replay out")

@@ -75,8 +75,7 @@ def relabelled_rows(agent: Any, log: Any, artifact: Any) -> tuple[Any, dict[str,
             f"{make} makes it; --set agent.relabel=none does without",
         )
     card = artifact.card
-    if card.parents["log"].id != log.card.id:
-        raise WrongKind(f"{card.id} was made of another log than {log.card.id}", make)
+    relabelled.want_own(artifact, log, make)
     reward = {"ensemble": "model", "known": "known"}[agent.relabel]
     if card.extra["reward"] != reward:
         raise WrongKind(

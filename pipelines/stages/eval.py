@@ -54,7 +54,8 @@ def evaluate(bench: Bench, tasks: tuple[Task, ...], checkpoint: protocols.Checkp
     config = bench.config
     final_key, curve_key = jax.random.split(stage_key(bench.seed, "eval"))
     acting = protocols.snapshot(bench.snapshots, checkpoint.number) if checkpoint else bench.acting
-    played = bench.seat(tasks, config.episodes, final_key).final(acting)
+    at = checkpoint.step if checkpoint else None  # a snapshot adapts on the log as it was then
+    played = bench.seat(tasks, config.episodes, final_key).final(acting, at)
     out = {
         "returns": played.returns,
         "obs": played.path,
@@ -105,6 +106,8 @@ def run(work: Work) -> Product:
     probed = probing.beside(work, label)
     checkpoint = bench.choose()
     arrays = evaluate(bench, tasks, checkpoint)
+    if bench.adapter and (said := bench.adapter.too_few(tasks, arrays["adapt_rows"])):
+        work.tell.note(said)
     references = [family.references(task) for task in tasks]
     for name in ("random", "oracle", "ceiling"):
         arrays[f"{name}_return"] = np.asarray([one[name] for one in references], np.float64)

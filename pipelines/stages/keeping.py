@@ -24,9 +24,12 @@ def in_order(logs: Log) -> Log:
     """Logs of one task's environments `[E, ...]`, N rows each -> one log of E N rows.
 
     Episodes stand in the order in which they began, those that began together in the order of the environments; the
-    rows of each are contiguous and in time order.
+    rows of each are contiguous and in time order. What was running in an environment when recording stopped is
+    truncated there.
     """
     num_envs, num_rows = logs.reward.shape
+    cut = np.arange(num_rows) == num_rows - 1
+    logs = logs._replace(truncated=logs.truncated | (cut & ~np.asarray(logs.terminal)))
     rows = np.arange(num_rows)
     opens = np.diff(logs.episode, prepend=-1, axis=1) != 0
     begun = np.maximum.accumulate(np.where(opens, rows, 0), axis=1)  # the row that opened each row's episode

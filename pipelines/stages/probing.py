@@ -29,7 +29,7 @@ import numpy as np
 from pipelines.core import own
 from pipelines.core.configs.base import resolve
 from pipelines.core.configs.relabel import RelabelConfig
-from pipelines.core.errors import StageFailed, UsageError, WrongKind
+from pipelines.core.errors import StageFailed, UsageError
 from pipelines.core.names import slug
 from pipelines.core.statistics import interval, number
 from pipelines.core.types import Log, Policy, Space, Task, Transition, task_rows
@@ -263,11 +263,7 @@ class Probe:
 
 def _pool(given: Any, log: Any) -> Any:
     """The stored rows of a relabelled-log. Raises WrongKind where it is of another log, or holds no rows."""
-    made_from = given.card.parents["log"].id
-    if made_from != log.card.id:
-        raise WrongKind(
-            f"{given.card.id} relabels the log {made_from}, not {log.card.id}", f"omrl relabel --log {log.card.id}"
-        )
+    relabelled.want_own(given, log, f"omrl relabel --log {log.card.id}")
     return relabelled.pool(given)
 
 

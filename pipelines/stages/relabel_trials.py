@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from pipelines.core.errors import UsageError, WrongKind
+from pipelines.core.families import kernel
 from pipelines.core.learn import stage_key, task_keys
 from pipelines.core.trees import task_leaf, to_dict
 from pipelines.core.types import Log, Task
@@ -44,9 +45,11 @@ def spans(log: Log) -> np.ndarray:
 
 
 def num_whole(log: Log, horizon: int) -> int:
-    """Episodes of a log as it was recorded, but for one that recording stopped in the middle of."""
-    last = int(log.size) - 1
-    return int(log.episode[last]) + bool(log.terminal[last] or log.step[last] + 1 >= horizon)
+    """Episodes of a log as it was recorded, up to the last one that came to its end: recording may have stopped in the
+    middle of one behind it, or of one in each environment."""
+    last = spans(log)[:, 1] - 1
+    ended = np.flatnonzero(log.terminal[last] | (log.step[last] + 1 >= horizon))
+    return int(ended[-1]) + 1 if len(ended) else 0
 
 
 def of_trials(able: Sequence[np.ndarray], k: int) -> Offers:
@@ -223,8 +226,14 @@ def replayed(work: Work, replay: Any) -> dict[str, Any]:
     if config.unit != "episode":
         raise UsageError("replayed rows are a log of their own: they need no new rewards", "--set unit=episode mixes")
     ids, command = [task["id"] for task in log.card.tasks], f"omrl replay --policies {log.card.id}"
+    mine_is, theirs_is = (kernel(card.extra["family"] or "") for card in (log.card, replay.card))
+    if mine_is != theirs_is:
+        cause = f"log {log.card.id} is of {mine_is or 'no family'}, replay {replay.card.id} of {theirs_is or 'none'}"
+        raise WrongKind(cause, command)
     if [task["id"] for task in replay.card.tasks] != ids:
         raise WrongKind(f"log {log.card.id} and replay {replay.card.id} are of different tasks", command)
+    if replay.card.extra["space"] != log.card.extra["space"]:
+        raise WrongKind(f"replay {replay.card.id} is of other observations or actions than log {log.card.id}", command)
     if f"{task_leaf(0)}/policy" not in replay.card.arrays:
         raise WrongKind(f"log {replay.card.id} does not say whose episodes it holds", command)
     count, keys = len(ids), keys_of(work, ids)

@@ -66,6 +66,17 @@ def asked(artifact: Any) -> Asked:
     return Asked(kit.judge(), models.Ensembles(*learned), task_rows(tasks), limits)
 
 
+def want_own(artifact: Any, log: Any, make: str) -> None:
+    """Raises WrongKind where the relabelled-log was made of another log than this, or of other bits of it: its rows
+    are numbers of that one's. `make` is the command that makes one of this."""
+    made_from = artifact.card.parents["log"]
+    if made_from.id != log.card.id:
+        raise WrongKind(f"{artifact.card.id} was made of another log than {log.card.id}: {made_from.id}", make)
+    if made_from.digest != log.card.digest:
+        cause = f"{artifact.card.id} was made of other bits of the log {log.card.id}: {made_from.digest[:8]}"
+        raise WrongKind(cause, f"{make} --force")
+
+
 def spliced(artifact: Any, logs: Sequence[Log]) -> Log:
     """The logs `[T, ...]` whose trials are mixed, in numpy: own episodes, others in the places that they were given. Of
     several mixes all, one behind the other: whole trials, and what is left of the log at the end.

@@ -162,6 +162,50 @@ def test_a_round_leaves_its_start_alone(begun):
     assert [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(start)] == kept
 
 
+def spoiled_from(logs, task, row):
+    """The same logs: nothing of `task` is a number from `row` on but the state that `row` begins in."""
+
+    def spoil(column, at):
+        return column.at[task, at:].set(jnp.nan) if jnp.issubdtype(column.dtype, jnp.floating) else column
+
+    slot = row + int(logs.episode[task, row])  # of its obs
+    return logs._replace(action=spoil(logs.action, row), reward=spoil(logs.reward, row), obs=spoil(logs.obs, slot + 1))
+
+
+@pytest.mark.parametrize("row", [0, 2, 6])
+def test_a_rows_context_knows_nothing_of_the_row_nor_of_what_follows(begun, logs, row):
+    """To the bit, where propensities are estimated; one row later it is spoilt."""
+    one, state, _ = begun
+    spoilt = spoiled_from(logs, 0, row)
+
+    def z(logs, row):
+        batch = one.batch(logs, jnp.array([0]), jnp.array([row]))
+        return np.asarray(jax.jit(one.features)(state, batch, jax.random.key(1)))
+
+    assert np.isfinite(z(logs, row)).all()
+    assert z(spoilt, row).tobytes() == z(logs, row).tobytes()
+    assert np.isnan(z(spoilt, row + 1)).all()
+
+
+def test_an_update_gives_rows_the_context_of_what_led_to_them(begun):
+    """Where nothing is bootstrapped the element of the row itself is in no context: another one leaves the bits."""
+    one, state, batch = begun
+    window = batch.window
+    rows = window.rows._replace(
+        action=window.rows.action.at[:, -1].set(0.7), reward=window.rows.reward.at[:, -1].set(9.0)
+    )
+    other = window._replace(rows=rows)
+    update = jax.jit(one.update)
+
+    def updated(window, terminal):
+        row = batch.row._replace(terminal=jnp.full_like(batch.row.terminal, terminal))
+        return update(state, batch._replace(row=row, window=window), jax.random.key(1), jnp.int32(0))[0]
+
+    ended, same = updated(window, True), updated(other, True)
+    assert moved(ended.critics, same.critics) == moved(ended.actor, same.actor) == set()
+    assert moved(updated(window, False).critics, updated(other, False).critics) == {"gru", "heads"}
+
+
 # ---- acting ----------------------------------------------------------------------------------------------------------
 
 

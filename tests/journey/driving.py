@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from pipelines.core.work import Product
 from pipelines.store.card import Card, recipe_id
 from pipelines.store.faults import Point
@@ -211,6 +213,34 @@ class Whole:
         assert bits(store, self.ids[step]) == bits(self.store, self.ids[step])
         Shelf(store).verify(self.ids[step])
         assert_tidy(store)
+
+
+def chain_of(folder: Path, steps: dict[str, Any]) -> tuple[Path, Whole]:
+    """(a recipe of these steps, what it made undisturbed)"""
+    recipe = folder / "chain.yaml"
+    recipe.write_text(yaml.safe_dump({"name": "chain", "help": "a chain", "presets": ["tiny"], "steps": steps}))
+    said = say(folder / "whole", "run", recipe, "--json", OMRL_CHECKPOINT_S=3600)
+    assert said.code == 0, said.err
+    return recipe, Whole(folder / "whole", {step["step"]: step["id"] for step in json.loads(said.out)["steps"]})
+
+
+def kill_again(
+    recipe: Path, chain: Whole, start: Callable[..., Running], step: str, blocks: Sequence[int], store: Path
+) -> None:
+    """A step of the recipe is killed after each of so many blocks, never begins anew, and comes to the same bits."""
+    command, cursor = ("run", recipe, "--only", step, "--json", "--resume"), 0
+    chain.copy(store, chain.above(step))
+    for number in blocks:
+        running = start(store, *command)
+        running.until_blocks(number)
+        assert running.end(signal.SIGKILL).code == -signal.SIGKILL
+        (work,) = Shelf(store).work_dirs()
+        assert work.cursor is not None and work.cursor > cursor
+        cursor = work.cursor
+    said = say(store, *command)
+    assert said.code == 0, said.err
+    assert "resumed at" in said.err
+    chain.assert_same(store, step)
 
 
 def bits(store: Path, id: str) -> tuple[str, dict[str, float | None], dict[str, str]]:

@@ -1,16 +1,11 @@
 """`omrl replay`, `omrl belief` and BOReL's `omrl metatrain` are killed on their way, and go on to the same bits."""
 
-import json
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 
-from pipelines.store.shelf import Shelf
-
-from .driving import Running, Whole, say
+from .driving import Running, Whole, chain_of, kill_again
 from .test_kill import draw
 
 STEPS = {
@@ -34,37 +29,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("chain") / "chain.yaml"
-    path.write_text(yaml.safe_dump({"name": "chain", "help": "a belief", "presets": ["tiny"], "steps": STEPS}))
-    return path
-
-
-@pytest.fixture(scope="module")
-def chain(recipe: Path) -> Whole:
-    """All of it, undisturbed."""
-    store = recipe.parent / "whole"
-    said = say(store, "run", recipe, "--json", OMRL_CHECKPOINT_S=3600)
-    assert said.code == 0, said.err
-    return Whole(store, {step["step"]: step["id"] for step in json.loads(said.out)["steps"]})
+def chain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Whole]:
+    return chain_of(tmp_path_factory.mktemp("chain"), STEPS)
 
 
 @pytest.mark.parametrize("step", NUM_KILLS)
 def test_a_step_that_is_killed_again_and_again(
-    recipe: Path, chain: Whole, start: Callable[..., Running], step: str, tmp_path: Path
+    chain: tuple[Path, Whole], start: Callable[..., Running], step: str, tmp_path: Path
 ) -> None:
-    """At block ends that are drawn; it never begins anew."""
-    command = ("run", recipe, "--only", step, "--json", "--resume")
-    chance, cursor = draw(step), 0
-    store = chain.copy(tmp_path / "store", chain.above(step))
-    for _ in range(NUM_KILLS[step]):
-        running = start(store, *command)
-        running.until_blocks(chance.randint(2, 5))
-        assert running.end(signal.SIGKILL).code == -signal.SIGKILL
-        (work,) = Shelf(store).work_dirs()
-        assert work.cursor is not None and work.cursor > cursor
-        cursor = work.cursor
-    said = say(store, *command)
-    assert said.code == 0, said.err
-    assert "resumed at" in said.err
-    chain.assert_same(store, step)
+    """At block ends that are drawn."""
+    chance = draw(step)
+    kill_again(*chain, start, step, [chance.randint(2, 5) for _ in range(NUM_KILLS[step])], tmp_path / "store")

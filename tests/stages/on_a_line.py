@@ -89,7 +89,7 @@ def agent(speeds=(), final=1.0, log="log", tasks=TASKS["train"]):
     snapshots = {"snapshots": {"speed": np.float32(speeds)}} if len(speeds) else {}
     space = line().space.to_json()
     extra = {"family": "line/toy", "algorithm": "time", "agent": {}, "space": space, "discount": 0.1}
-    parents = {"log": SimpleNamespace(id=log)}
+    parents = {"log": SimpleNamespace(id=log, digest=f"bits of {log}")}
     card = SimpleNamespace(id="policy", tasks=[one.to_json() for one in tasks], extra=extra, parents=parents)
     return Stored(card, {"acting": {"speed": np.float32(final)}, **snapshots, "snapshot_step": steps})
 
@@ -102,7 +102,7 @@ def up(played, rows=12, tasks=TASKS["train"], id="log"):
         tree[task_leaf(number)] = {name: np.array(column) for name, column in log._asdict().items()}
     extra = {"family": "line/toy", "space": line().space.to_json(), "horizon": HORIZON, "discount": 0.1}
     about = {"tasks": [one.to_json() for one in tasks], "extra": extra, "arrays": shapes_of(tree)}
-    return Stored(SimpleNamespace(kind="replay-log", id=id, seed=0, parents={}, **about), tree)
+    return Stored(SimpleNamespace(kind="replay-log", id=id, digest=f"bits of {id}", seed=0, parents={}, **about), tree)
 
 
 def evaluate(policy, *layers, **inputs):

@@ -91,6 +91,6 @@ def relabelled(log, rows, **about):
         columns |= {"spread": np.zeros(len(row), np.float32), "next_obs": np.zeros((len(row), 0), np.float32)}
         tree[task_leaf(i)] = columns | {"place": np.full(len(row), -1, np.int32)}
     extra = {"unit": "row", "apply": "stored", **about}
-    parents = {"log": SimpleNamespace(id=log.card.id)}
+    parents = {"log": SimpleNamespace(id=log.card.id, digest=log.card.digest)}
     card = SimpleNamespace(id="relabelled", tasks=log.card.tasks, extra=extra, parents=parents)
     return Stored(card, {**tree, "pair_size": size})

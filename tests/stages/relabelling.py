@@ -68,7 +68,7 @@ def log_of(family: TaskFamily, num_episodes: int = 20) -> Stored:
         "agent": {},
     }
     about = {"tasks": [task.to_json() for task in tasks], "extra": extra, "arrays": shapes_of(tree), "config": {}}
-    return Stored(SimpleNamespace(kind="replay-log", id="log", seed=0, **about), tree)
+    return Stored(SimpleNamespace(kind="replay-log", id="log", digest="bits of log", seed=0, **about), tree)
 
 
 def rows_of(artifact: Stored, index: int) -> Relabelled:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pipelines.algos import mql
+from pipelines.algos import mql, propensity
 from pipelines.algos.adaptation import Round
 from pipelines.core.configs.adapt import AdaptConfig
 from pipelines.core.configs.algorithms import MqlConfig
@@ -16,14 +16,15 @@ from pipelines.core.configs.base import resolve
 from pipelines.core.configs.eval import EvalConfig
 from pipelines.core.configs.report import ReportConfig
 from pipelines.core.errors import InputMissing, StageFailed, UsageError, WrongKind
-from pipelines.stages import learners, results, tables
+from pipelines.stages import learners, protocols, results, seating, tables
 from pipelines.stages.adapt_papers import BODIES, settled
 from pipelines.stages.adapting import Adapter
+from pipelines.stages.registry import STAGES
 from pipelines.stages.report import page
 from pipelines.tasks import registry
-from tests.lines import line
+from tests.lines import hosted, line
 from tests.stages.evaluations import evaluation, toward
-from tests.toys import DISCOUNT, SPACE, bits, make_log, run, stacked
+from tests.toys import DISCOUNT, SPACE, bits, make_log, run, stacked, work
 
 POINT = {"family": "point-semicircle/time"}
 SHORT = {"new_updates": 3, "old_updates": 4, "old_batch": 24, "new_batch": 0}
@@ -97,6 +98,32 @@ def test_no_updates_are_td3_context(made, mapping):
     assert mapping == "vmap" or found["adapt_before"].tobytes() == plain["returns"].tobytes()
 
 
+def test_no_updates_are_td3_context_behind_a_simulator(monkeypatch):
+    family = hosted(line(horizon=5, ends_at=4.0, num_tasks=3))
+    monkeypatch.setattr(registry, "find", lambda name, **more: family)
+    policy, log = learned(family="line/toy", random_steps=30)
+    none = {**ADAPT, "adapt": {**SHORT, "new_updates": 0, "old_updates": 0}}
+    found = run("eval", {"policy": policy, "log": log}, none).tree
+    context, _ = learned("td3-context", family="line/toy", random_steps=30)
+    plain = run("eval", {"policy": context}, {"curve_episodes": 0}).tree
+    for name in ("returns", "value", "obs", "discounted_return"):
+        assert found[name].tobytes() == plain[name].tobytes(), name
+
+
+def test_a_chosen_snapshot_adapts_as_its_point_of_the_curve(made, monkeypatch):
+    """On the log as it was when the snapshot was taken, here the first one."""
+
+    def first(bench):
+        return protocols.Checkpoint(0, int(bench.steps[0]), np.zeros(len(bench.steps)))
+
+    monkeypatch.setattr(seating.Bench, "choose", first)
+    chosen = {**ADAPT, "curve_episodes": 1, "checkpoint": "best-on-train"}
+    found = run("eval", {"policy": made[0], "log": made[1]}, chosen).tree
+    for name in ("ess", "beta", "pull"):
+        first_point, last_point = found[f"curve_adapt_{name}"]
+        assert found[f"adapt_{name}"].tobytes() == first_point.tobytes() != last_point.tobytes(), name
+
+
 @pytest.mark.optimised
 def test_curves_adapt_every_snapshot(made, report):
     """Beside them the evaluation's bits are what they were: a killed one is begun anew."""
@@ -138,7 +165,10 @@ def test_an_episode_of_one_step(monkeypatch):
     family = line(horizon=5, ends_at=-10.0, num_tasks=3)
     monkeypatch.setattr(registry, "find", lambda name, **more: family)
     policy, log = learned(family="line/toy", random_steps=12)
-    found = run("eval", {"policy": policy, "log": log}, ADAPT).tree
+    order = work("eval", {"policy": policy, "log": log}, ADAPT)
+    found = STAGES["eval"].load()(order).arrays
+    assert "fewer rows than the 4 features of propensities in task" in order.tell.notes[-1]
+    assert order.tell.notes[-1].count("(1)") == 3
     assert found["adapt_rows"].tolist() == [1, 1, 1]
     assert all(
         np.isfinite(leaf).all() for name, leaf in found.items() if "oracle" not in name and "ceiling" not in name
@@ -224,6 +254,30 @@ def test_the_proximal_term_holds_what_it_is_to_hold(parts):
     new = {"learning_rate": 1e-2, "new_updates": 25, "old_updates": 0, "proximal": 1e3}
     without, within = (rounded(parts, proximal_new=said, **new)[0] for said in (False, True))
     assert far(parts, within) < 0.5 * far(parts, without)
+
+
+def test_propensities_are_of_the_new_task_against_the_log(parts):
+    """An episode like the log's rows leaves every weight near 1; of a log with a task like the episode and one far
+    from it, the rows of the first have the weight."""
+    start, _, _ = parts
+    near, far_off = make_log(2, (7,)), make_log(3, (7,))
+    far_off.obs[:] += 100
+    far_off.action[:] = -1
+    pair = jax.tree.map(jnp.asarray, stacked(near, far_off))
+    alike, new = jax.tree.map(lambda leaf: leaf[:1], pair), jax.tree.map(lambda leaf: leaf[:1], pair)
+    said = {"settings": "code", "features": "obs+z", "strength": 1.0, "new_rows": "once"}
+    config = settled(resolve(AdaptConfig, said), "point/toy")
+    core = mql.Core(AGENT, SPACE, DISCOUNT)
+    a_round = Round(config, core)
+    fit = jax.jit(a_round.fit)
+    same, mixed, apart = (
+        fit(start, logs, new, jax.random.key(4)) for logs in (alike, pair, jax.tree.map(lambda leaf: leaf[1:], pair))
+    )
+    assert same.ess > 0.9
+    assert same.beta > mixed.beta > apart.beta
+    rows = [core.batch(pair, jnp.full(7, task), jnp.arange(7)) for task in (0, 1)]
+    odds = [propensity.log_odds(mixed.model, a_round.seen(start, one, jax.random.key(5))) for one in rows]
+    assert odds[0].max() < 0 < odds[1].min()  # below 0 a row is rather a new one
 
 
 def test_rows_of_no_weight_teach_nothing(parts):

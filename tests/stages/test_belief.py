@@ -42,7 +42,7 @@ def mixed(log):
     with pytest.MonkeyPatch.context() as patch:
         found_as(FAMILY, patch)
         found = run("relabel", {"log": log}, TRIALS)
-    found.card.parents = {"log": SimpleNamespace(id="log")}
+    found.card.parents = {"log": SimpleNamespace(id="log", digest="bits of log")}
     return found
 
 
@@ -172,9 +172,11 @@ def other(artifact, **about):
 
 
 def test_a_relabelled_log_of_something_else(log, mixed):
-    parents = {"log": SimpleNamespace(id="another")}
+    parents = {"log": SimpleNamespace(id="another", digest="bits of log")}
     said = refused(WrongKind, {"log": log, "relabelled": other(mixed, parents=parents)})
-    assert "was made of another log than log | omrl relabel --log log --unit episode" in said
+    assert "was made of another log than log: another | omrl relabel --log log --unit episode" in said
+    said = refused(WrongKind, {"log": other(log, digest="other bits"), "relabelled": mixed})
+    assert "was made of other bits of the log log: bits of  | omrl relabel --log log --unit episode --force" in said
     rows = run("relabel", {"log": log}, {"reward": "known"})
     rows.card.parents = mixed.card.parents
     said = refused(WrongKind, {"log": log, "relabelled": rows})
@@ -189,9 +191,13 @@ def test_replayed_rows_want_their_log(log, mixed):
     assert "--replay without --relabelled" in said
     said = refused(UsageError, {"log": log, "relabelled": mixed, "replay": log})
     assert "holds no replayed rows | leave --replay out" in said
-    guests = other(mixed, parents=mixed.card.parents | {"replay": SimpleNamespace(id="guests")})
+    replayed = {"replay": SimpleNamespace(id="guests", digest="bits of guests")}
+    guests = other(mixed, parents=mixed.card.parents | replayed)
     said = refused(UsageError, {"log": log, "relabelled": guests})
     assert "holds rows of the log guests | --replay guests" in said
+    again = other(log, id="guests", digest="other bits")
+    said = refused(WrongKind, {"log": log, "relabelled": guests, "replay": again})
+    assert "was made of other bits of the log guests" in said
 
 
 def test_rewards_that_are_no_numbers_name_their_task(log, mixed):

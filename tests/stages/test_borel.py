@@ -52,7 +52,7 @@ def log_of(lengths=(HORIZON,) * 6, num_tasks=3, family="line/toy", space=SPACE, 
     extra = {"family": family, "space": space.to_json(), "horizon": HORIZON, "discount": DISCOUNT}
     about = {"tasks": [Task(n, f"task {n}", "train", {"x": float(n)}).to_json() for n in range(num_tasks)]}
     about |= {"extra": extra, "arrays": shapes_of(tree), "config": {}, "parents": {}}
-    return Stored(SimpleNamespace(kind="replay-log", id=id, seed=0, **about), tree)
+    return Stored(SimpleNamespace(kind="replay-log", id=id, digest=f"bits of {id}", seed=0, **about), tree)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,8 @@ def mixed_of(log, pays=7.0, parent="log"):
         found = Relabelled(nothing, nothing + (n + 1) % 3, row, reward, nothing.astype(np.float32), empty, nothing)
         tree[task_leaf(n)] = dict(found._asdict())
     extra = {"unit": "episode", "apply": "stored", "logs": ["log"], "horizon": HORIZON}
-    about = {"parents": {"log": SimpleNamespace(id=parent)}, "config": {"trial_episodes": 2}, "tasks": log.card.tasks}
+    made_from = SimpleNamespace(id=parent, digest=f"bits of {parent}")
+    about = {"parents": {"log": made_from}, "config": {"trial_episodes": 2}, "tasks": log.card.tasks}
     return Stored(SimpleNamespace(kind="relabelled-log", id="mixed", extra=extra, **about), tree)
 
 

@@ -39,7 +39,7 @@ def relabelled_of(log: Stored, **fields) -> Stored:
     with pytest.MonkeyPatch.context() as patch:
         found_as(line(num_tasks=3), patch)
         found = run("relabel", {"log": log}, ASK, fields)
-    found.card.parents = {"log": SimpleNamespace(id=log.card.id)}
+    found.card.parents = {"log": SimpleNamespace(id=log.card.id, digest=log.card.digest)}
     return found
 
 
@@ -190,7 +190,7 @@ def test_relabelled_rows_that_cannot_be_read(log, kept):
         distill.relabelled_rows(MbmlConfig(relabel="none"), log, kept)
     with pytest.raises(WrongKind, match="relabel=ensemble, but relabel has reward=known"):
         distill.relabelled_rows(learned, log, kept)
-    stranger = changed(kept, parents={"log": SimpleNamespace(id="elsewhere")})
+    stranger = changed(kept, parents={"log": SimpleNamespace(id="elsewhere", digest="bits of log")})
     with pytest.raises(WrongKind, match="made of another log than log"):
         distill.relabelled_rows(known, log, stranger)
     nothing = dataclasses.replace(kept, tree=kept.tree | {"pair_size": np.diag([3, 3, 3])})

@@ -46,6 +46,17 @@ def test_episodes_stand_in_the_order_in_which_they_began():
     assert rows_of(log) == want
 
 
+def test_what_ran_in_an_environment_when_recording_stopped_is_truncated_there():
+    """Rows as a collection leaves them: nothing says of the last one of each environment that it ends anything."""
+    each = [make_log(seed, lengths) for seed, lengths in enumerate(LENGTHS)]
+    for log in each:
+        log.truncated[-1] = False
+    each[1].terminal[-1] = True
+    log = in_order(stacked(*each))
+    assert_sound(log)
+    assert not (log.terminal & log.truncated).any()
+
+
 def test_one_environment_is_left_as_it_is():
     log = make_log(0)
     for name, column in in_order(stacked(log))._asdict().items():

@@ -212,8 +212,8 @@ def test_logs_that_do_not_fit(family):
     with pytest.raises(WrongKind, match="action_shape"):
         probed(encoder(1.0, 0.0), strange)
     other = relabelled(log, [[1, 2]] * 3)
-    other.card.parents["log"] = SimpleNamespace(id="another")
-    with pytest.raises(WrongKind, match="relabels the log another, not log"):
+    other.card.parents["log"] = SimpleNamespace(id="another", digest="bits of log")
+    with pytest.raises(WrongKind, match="was made of another log than log: another"):
         probed(encoder(1.0, 0.0), log, relabelled=other)
     with pytest.raises(WrongKind, match="does not hold single rows"):
         probed(encoder(1.0, 0.0), log, relabelled=relabelled(log, [[1, 2]] * 3, apply="on-the-fly"))

@@ -232,11 +232,22 @@ def test_half_a_trial_wants_as_many_episodes_of_one_policy(log, played):
     assert rows_of(run("relabel", {"log": log, "replay": played}, few, {"sources": "each"}), 0).row.size
 
 
+def found_like(artifact, **extra):
+    """The same artifact, whose card says something else of it."""
+    return Stored(SimpleNamespace(**(vars(artifact.card) | {"extra": artifact.card.extra | extra})), artifact.tree)
+
+
 def test_a_replay_that_does_not_fit_is_refused(log, played):
     with pytest.raises(UsageError, match="replayed rows are a log of their own") as caught:
         run("relabel", {"log": log, "replay": played}, {"unit": "row"})
     assert "unit=episode" in caught.value.hint
     with pytest.raises(WrongKind, match="are of different tasks"):
         run("relabel", {"log": log_artifact(), "replay": played}, MIXED)
+    elsewhere = found_like(played, family="disc/toy")
+    with pytest.raises(WrongKind, match=r"log log is of line/.*, replay replay of disc/toy"):
+        run("relabel", {"log": log, "replay": elsewhere}, MIXED)
+    wider = found_like(played, space=FAMILY.space._replace(obs_shape=(5,)).to_json())
+    with pytest.raises(WrongKind, match="replay replay is of other observations or actions than log log"):
+        run("relabel", {"log": log, "replay": wider}, MIXED)
     with pytest.raises(WrongKind, match="does not say whose episodes it holds"):
         run("relabel", {"log": log, "replay": log}, MIXED)

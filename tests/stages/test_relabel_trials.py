@@ -156,6 +156,10 @@ def test_where_episodes_begin_and_which_are_whole():
     assert relabel_trials.num_whole(log, 5) == 3
     assert relabel_trials.num_whole(log, 6) == 2  # recording stopped in the third
     assert relabel_trials.num_whole(make_log(0, (4, 3), terminal=(1,)), 6) == 2  # it died
+    assert relabel_trials.num_whole(make_log(0, (3, 2), terminal=()), 4) == 0
+    cut = make_log(0, (4, 4, 2, 3), terminal=())  # recording stopped in two environments
+    assert relabel_trials.num_whole(cut, 4) == 2
+    assert relabel_trials.num_whole(make_log(0, (4, 2, 4, 3), terminal=()), 4) == 3  # physics failed in the second
     padded = Log(*(column[1] for column in stacked(log, make_log(1, (2, 2)))))
     assert relabel_trials.spans(padded).tolist() == [[0, 2], [2, 4]]
 
