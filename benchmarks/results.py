@@ -39,6 +39,7 @@ SEEDS = {
     "borel-point-wind": "0-2",
     "mql-halfcheetah-vel": "0-4",
     "mql-halfcheetah-dir": "0-4",
+    "compare-point-semicircle": "0-4",
 }
 PRESET = "small"
 LONG = ("time-point", "time-point-random", "time-point-ablations", "time-point-spread")  # shown with every task
