@@ -97,7 +97,7 @@ def as_product(x: Array, kernel: Array, strides: Sequence[int], *_: Any, **__: A
 
     x [N, H, W, C], kernel [h, w, C, F] -> [N, H', W', F]
 
-    On a CPU, where XLA runs a convolution's gradient inside a loop some forty times as slowly as outside of it.
+    On a CPU, where XLA runs a convolution's gradient inside a loop some twenty times as slowly as outside of it.
     """
     ends = [one - size + 1 for one, size in zip(x.shape[1:3], kernel.shape, strict=False)]
     windows = [
