@@ -167,7 +167,10 @@ def mixed(work: Work, logs: Log) -> Log:
             cause = f"{found.card.id} holds rows of the log {parents['replay'].id}"
             raise UsageError(cause, f"--replay {parents['replay'].id}")
         if replay.card.digest != parents["replay"].digest:
-            raise WrongKind(f"{found.card.id} was made of other bits of the log {replay.card.id}", f"{make} --replay")
+            raise WrongKind(
+                f"{found.card.id} was made of other bits of the log {replay.card.id}",
+                f"{make} --replay {replay.card.id} --force",
+            )
         sources.append(learners.read_log(replay)[0])
     elif replay is not None:
         raise UsageError(f"{found.card.id} holds no replayed rows", "leave --replay out")
